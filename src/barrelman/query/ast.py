@@ -1,0 +1,136 @@
+"""The expression tree that every query language parses into.
+
+A node keeps meaning, not spelling: two texts that mean the same may share a tree, and a tree
+renders back to a text that parses to the same tree. Spans point into the text a node came
+from (start and end offsets in characters) and take no part in equality.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import Enum
+from typing import Literal as Choice
+from typing import TypeAlias
+
+Span: TypeAlias = tuple[int, int]
+
+NO_SPAN: Span = (0, 0)
+
+
+class Wild(Enum):
+    """A wildcard in a pattern: KQL knows only RUN, exceptions and filters also CHAR."""
+
+    RUN = "*"
+    CHAR = "?"
+
+
+@dataclass(frozen=True, slots=True)
+class Text:
+    """A literal string. `quoted` is KQL's phrase flag: it matters on text fields only."""
+
+    value: str
+    quoted: bool = False
+    span: Span = field(default=NO_SPAN, compare=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Pattern:
+    """Literal pieces and wildcards in order, matched against a whole value.
+
+    `f:*` is `(RUN,)` and means "exists"; `f:**` is `(RUN, RUN)` and is a pattern.
+    Adjacent literal pieces are joined: no two strings stand side by side.
+    """
+
+    tokens: tuple[str | Wild, ...]
+    ignore_case: bool = False
+    span: Span = field(default=NO_SPAN, compare=False)
+
+    @property
+    def is_star(self) -> bool:
+        return self.tokens == (Wild.RUN,)
+
+
+@dataclass(frozen=True, slots=True)
+class Boolean:
+    """The unquoted literal `true` or `false`."""
+
+    value: bool
+    span: Span = field(default=NO_SPAN, compare=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Null:
+    """The unquoted literal `null`: parses, and no field type accepts it."""
+
+    span: Span = field(default=NO_SPAN, compare=False)
+
+
+Value: TypeAlias = Text | Pattern | Boolean | Null
+FieldName: TypeAlias = Text | Pattern
+"""A field's dotted name; a Pattern where an unquoted name holds `*`."""
+
+RangeOp: TypeAlias = Choice["gt", "gte", "lt", "lte"]
+
+
+@dataclass(frozen=True, slots=True)
+class MatchAll:
+    """True for every event: the empty query."""
+
+
+@dataclass(frozen=True, slots=True)
+class And:
+    children: tuple[Node, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Or:
+    children: tuple[Node, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Not:
+    child: Node
+
+
+@dataclass(frozen=True, slots=True)
+class Is:
+    """Some value of the field equals, or matches, `value`. Field None: of any field."""
+
+    field: FieldName | None
+    value: Value
+
+
+@dataclass(frozen=True, slots=True)
+class Range:
+    """Some value of the field lies on that side of `value`."""
+
+    field: FieldName
+    op: RangeOp
+    value: Text | Pattern
+
+
+@dataclass(frozen=True, slots=True)
+class Nested:
+    """`child` holds within one element of the objects at `path`; its fields are relative to it."""
+
+    path: FieldName
+    child: Node
+
+
+@dataclass(frozen=True, slots=True)
+class Exists:
+    """The field has a value. Filters and exceptions make it; in KQL it is written `f:*`."""
+
+    field: FieldName
+
+
+@dataclass(frozen=True, slots=True)
+class Before:
+    """The run's own time is before `epoch_ms`: an exception item that expires."""
+
+    epoch_ms: int
+
+
+Node: TypeAlias = MatchAll | And | Or | Not | Is | Range | Nested | Exists | Before
+
+MATCH_ALL = MatchAll()
