@@ -32,3 +32,5 @@ class Event:
     """`_index` of an Elastic search hit."""
     document_id: str | None = None
     """`_id` of an Elastic search hit."""
+    document: JsonObject | None = None
+    """The event's Elastic document, once something needed it (`ecs.ecs_document` keeps it here)."""

@@ -1,0 +1,383 @@
+"""Tests of one value, by the type of its field: what Elasticsearch does with a leaf of a query.
+
+A test takes a value as JSON gave it and the run's time in milliseconds (for `now` in dates),
+and never raises: a value that does not suit the type does not match.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cache
+from operator import ge, gt, le, lt
+from typing import Any, Final
+
+from barrelman.engine.analysis import words
+from barrelman.engine.patterns import compile_pattern
+from barrelman.errors import TimeError
+from barrelman.query.ast import Boolean, Null, Pattern, RangeOp, Text, Value, Wild
+from barrelman.query.typecheck import NUMBER, pattern_text
+from barrelman.records.addresses import parse_address, parse_network
+from barrelman.records.fields import FieldType
+from barrelman.records.paths import Scalar
+from barrelman.records.times import DateMath, parse_date_math, parse_instant_us
+
+Test = Callable[[Scalar, int], bool]
+
+Comparison = Callable[[Any, Any], bool]
+
+_COMPARE: Final[dict[RangeOp, Comparison]] = {"gt": gt, "gte": ge, "lt": lt, "lte": le}
+_DATE_LITERAL = re.compile(r"now\b.*|\d{4}-\d\d.*", re.ASCII | re.DOTALL)
+_DATE_VALUE = re.compile(r"\d{4}-\d\d-\d\d.*", re.ASCII | re.DOTALL)
+
+
+@dataclass(frozen=True, slots=True)
+class ValueTest:
+    """A test and whether its answer depends on the run's time."""
+
+    test: Test
+    uses_now: bool = False
+
+
+def _never(value: Scalar, now_ms: int) -> bool:
+    return False
+
+
+NEVER: Final = ValueTest(_never)
+
+
+def keyword_text(value: Scalar) -> str:
+    """A value as a keyword field indexes it."""
+    if type(value) is str:
+        return value
+    if type(value) is bool:
+        return "true" if value else "false"
+    return repr(value)
+
+
+def equality(kind: FieldType | None, value: Value) -> ValueTest:
+    """The test of `field: value` for a field of that type; None types by the value itself."""
+    if isinstance(value, Null):
+        return NEVER
+    if isinstance(value, Pattern):
+        return _pattern(kind, value)
+    if isinstance(value, Boolean):
+        return _boolean(kind, value.value)
+    match kind:
+        case FieldType.KEYWORD | FieldType.FLATTENED:
+            wanted = value.value
+            return ValueTest(lambda got, _: got == wanted or keyword_text(got) == wanted)
+        case FieldType.TEXT:
+            return _analysed(value)
+        case FieldType.BOOLEAN:
+            return _boolean(kind, value.value == "true") if value.value != "" else _is_false()
+        case FieldType.LONG | FieldType.DOUBLE:
+            return _number(value.value, whole=kind is FieldType.LONG)
+        case FieldType.DATE:
+            return _date_span(value.value) or NEVER
+        case FieldType.IP:
+            return _addresses(value.value) or NEVER
+        case FieldType.NESTED:
+            return NEVER
+        case _:
+            return _by_value(value.value)
+
+
+def comparison(kind: FieldType | None, op: RangeOp, value: Text | Pattern) -> ValueTest:
+    """The test of `field > value` and its kin."""
+    text = value.value if isinstance(value, Text) else pattern_text(value)
+    compare = _COMPARE[op]
+    match kind:
+        case FieldType.KEYWORD | FieldType.FLATTENED:
+            return _keyword_order(compare, text)
+        case FieldType.TEXT:
+            return ValueTest(
+                lambda got, _: any(compare(word, text) for word in words(keyword_text(got)))
+            )
+        case FieldType.LONG | FieldType.DOUBLE:
+            bound = _parse_number(text)
+            if bound is None:
+                return NEVER
+            whole = kind is FieldType.LONG
+            return ValueTest(
+                lambda got, _: (
+                    (number := _as_number(got, whole=whole)) is not None and compare(number, bound)
+                )
+            )
+        case FieldType.DATE:
+            return _date_order(op, text, _as_date_ms) or NEVER
+        case FieldType.IP:
+            return _address_order(compare, text) or NEVER
+        case FieldType.BOOLEAN | FieldType.NESTED:
+            return NEVER
+        case _:
+            return _by_value_order(op, text)
+
+
+def existence(kind: FieldType | None, *, empty_text: bool) -> Test:
+    """Whether a value counts as one: on a text field it must hold a word."""
+    if kind is FieldType.TEXT:
+        return lambda got, _: bool(words(keyword_text(got)))
+    return lambda got, _: empty_text or got != ""
+
+
+# --- booleans and numbers ------------------------------------------------------------------
+
+
+def _is_false() -> ValueTest:
+    return ValueTest(lambda got, _: got is False or got in ("false", ""))
+
+
+def _boolean(kind: FieldType | None, wanted: bool) -> ValueTest:
+    text = "true" if wanted else "false"
+    if kind is FieldType.BOOLEAN and not wanted:
+        return _is_false()
+    if kind in (None, FieldType.BOOLEAN, FieldType.KEYWORD, FieldType.FLATTENED):
+        return ValueTest(lambda got, _: got is wanted or got == text)
+    if kind is FieldType.TEXT:
+        return ValueTest(lambda got, _: text in words(keyword_text(got)))
+    return NEVER
+
+
+def _parse_number(text: str) -> int | float | None:
+    if not NUMBER.fullmatch(text):
+        return None
+    try:
+        return int(text)
+    except ValueError:
+        return float(text)
+
+
+def _as_number(value: Scalar, *, whole: bool) -> int | float | None:
+    number: int | float | None
+    if isinstance(value, str):
+        number = _parse_number(value)
+    elif isinstance(value, bool):
+        number = None
+    else:
+        number = value
+    if whole and isinstance(number, float):
+        # Elasticsearch's coerce drops the fraction of a value, never of a query's number.
+        number = int(number) if abs(number) < 2**63 else None
+    return number
+
+
+def _number(text: str, *, whole: bool) -> ValueTest:
+    wanted = _parse_number(text)
+    if wanted is None:
+        return NEVER
+    return ValueTest(lambda got, _: _as_number(got, whole=whole) == wanted)
+
+
+# --- dates and addresses -------------------------------------------------------------------
+
+
+def _as_date_ms(value: Scalar) -> int | None:
+    instant = parse_instant_us(value)
+    return None if instant is None else instant // 1000
+
+
+def _looks_like_date_ms(value: Scalar) -> int | None:
+    if type(value) is str and _DATE_VALUE.fullmatch(value):
+        return _as_date_ms(value)
+    return None
+
+
+def _parse_date(text: str) -> DateMath | None:
+    try:
+        return parse_date_math(text)
+    except TimeError:
+        return None
+
+
+def _date_span(text: str, read: Callable[[Scalar], int | None] = _as_date_ms) -> ValueTest | None:
+    """Equality of dates: a value within the span that the literal's precision leaves open."""
+    date = _parse_date(text)
+    if date is None:
+        return None
+
+    def test(got: Scalar, now_ms: int) -> bool:
+        instant = read(got)
+        if instant is None:
+            return False
+        low, high = _resolve(date, now_ms, False), _resolve(date, now_ms, True)
+        return low is not None and high is not None and low <= instant <= high
+
+    return ValueTest(test, date.is_relative)
+
+
+def _date_order(op: RangeOp, text: str, read: Callable[[Scalar], int | None]) -> ValueTest | None:
+    date = _parse_date(text)
+    if date is None:
+        return None
+    compare, round_up = _COMPARE[op], op in ("gt", "lte")
+
+    def test(got: Scalar, now_ms: int) -> bool:
+        instant = read(got)
+        if instant is None:
+            return False
+        bound = _resolve(date, now_ms, round_up)
+        return bound is not None and compare(instant, bound)
+
+    return ValueTest(test, date.is_relative)
+
+
+@cache
+def _resolve_fixed(date: DateMath, round_up: bool) -> int | None:
+    try:
+        return date.resolve_ms(0, round_up=round_up)
+    except TimeError:
+        return None
+
+
+def _resolve(date: DateMath, now_ms: int, round_up: bool) -> int | None:
+    if not date.is_relative:
+        return _resolve_fixed(date, round_up)
+    try:
+        return date.resolve_ms(now_ms, round_up=round_up)
+    except TimeError:
+        return None
+
+
+def _addresses(text: str) -> ValueTest | None:
+    wanted = parse_address(text)
+    if wanted is not None:
+        return ValueTest(lambda got, _: parse_address(got) == wanted)
+    network = parse_network(text)
+    if network is None:
+        return None
+    low, high = network
+    return ValueTest(
+        lambda got, _: (address := parse_address(got)) is not None and low <= address <= high
+    )
+
+
+def _address_order(compare: Comparison, text: str) -> ValueTest | None:
+    bound = parse_address(text)
+    if bound is None:
+        return None
+    return ValueTest(
+        lambda got, _: (address := parse_address(got)) is not None and compare(address, bound)
+    )
+
+
+# --- keywords, and fields that no catalogue types ------------------------------------------
+
+
+def _keyword_order(compare: Comparison, text: str) -> ValueTest:
+    """Code-point order, which is UTF-8 byte order. A JSON number is compared as a number:
+
+    no author means that 10 replicas are fewer than 9, and a mapping would have made it a long.
+    """
+    bound = _parse_number(text)
+
+    def test(got: Scalar, now_ms: int) -> bool:
+        if bound is not None and not isinstance(got, str | bool):
+            return compare(got, bound)
+        return compare(keyword_text(got), text)
+
+    return ValueTest(test)
+
+
+def _by_value(text: str) -> ValueTest:
+    number = _parse_number(text)
+    others = [
+        test
+        for test in (
+            _addresses(text),
+            _date_span(text, _looks_like_date_ms) if _DATE_LITERAL.fullmatch(text) else None,
+        )
+        if test is not None
+    ]
+
+    def test(got: Scalar, now_ms: int) -> bool:
+        if type(got) is str:
+            return got == text or any(other.test(got, now_ms) for other in others)
+        if type(got) is bool:
+            return keyword_text(got) == text
+        return number is not None and got == number
+
+    return ValueTest(test, any(other.uses_now for other in others))
+
+
+def _by_value_order(op: RangeOp, text: str) -> ValueTest:
+    compare = _COMPARE[op]
+    number, address = _parse_number(text), parse_address(text)
+    dates = _date_order(op, text, _looks_like_date_ms) if _DATE_LITERAL.fullmatch(text) else None
+
+    def test(got: Scalar, now_ms: int) -> bool:
+        if type(got) is bool:
+            return False
+        if type(got) is not str:
+            return number is not None and compare(got, number)
+        if dates is not None and _looks_like_date_ms(got) is not None:
+            return dates.test(got, now_ms)
+        if address is not None and (got_address := parse_address(got)) is not None:
+            return compare(got_address, address)
+        return compare(got, text)
+
+    return ValueTest(test, dates is not None and dates.uses_now)
+
+
+def _pattern(kind: FieldType | None, pattern: Pattern) -> ValueTest:
+    if kind is FieldType.TEXT:
+        return _pattern_of_words(pattern)
+    matches = compile_pattern(pattern)
+    if kind in (FieldType.KEYWORD, FieldType.FLATTENED):
+        return ValueTest(lambda got, _: matches(keyword_text(got)))
+    if kind is None:
+        return ValueTest(lambda got, _: type(got) is str and matches(got))
+    return NEVER
+
+
+# --- text fields ---------------------------------------------------------------------------
+
+
+def _analysed(value: Text) -> ValueTest:
+    wanted = words(value.value)
+    if not wanted:
+        return NEVER
+    if not value.quoted:
+        any_of = frozenset(wanted)
+        return ValueTest(lambda got, _: not any_of.isdisjoint(words(keyword_text(got))))
+
+    def phrase(got: Scalar, now_ms: int) -> bool:
+        found = words(keyword_text(got))
+        size = len(wanted)
+        return any(found[at : at + size] == wanted for at in range(len(found) - size + 1))
+
+    return ValueTest(phrase)
+
+
+def _pattern_of_words(pattern: Pattern) -> ValueTest:
+    """A query_string leaf: spaces part it into clauses, any of which may match a single word."""
+    clauses = split_clauses(pattern, lower=True)
+    wild = [clause for clause in clauses if any(isinstance(token, Wild) for token in clause)]
+    plain = frozenset(
+        word
+        for clause in clauses
+        if clause not in wild
+        for word in words("".join(str(token) for token in clause))
+    )
+    tests = [compile_pattern(Pattern(clause)) for clause in wild]
+
+    def matches(got: Scalar, now_ms: int) -> bool:
+        found = words(keyword_text(got))
+        return any(word in plain or any(test(word) for test in tests) for word in found)
+
+    return ValueTest(matches)
+
+
+def split_clauses(pattern: Pattern, *, lower: bool) -> list[tuple[str | Wild, ...]]:
+    """A pattern's clauses as query_string reads it: parted at spaces."""
+    clauses: list[list[str | Wild]] = [[]]
+    for token in pattern.tokens:
+        if isinstance(token, Wild):
+            clauses[-1].append(token)
+            continue
+        first, *rest = re.split(r"\s+", token.lower() if lower else token)
+        if first:
+            clauses[-1].append(first)
+        clauses.extend([piece] if piece else [] for piece in rest)
+    return [tuple(clause) for clause in clauses if clause]

@@ -1,0 +1,132 @@
+"""Whether the values of a query suit the types of its fields.
+
+Elasticsearch finds this out when the search runs and fails the rule; here it is found at load.
+Only fields that the catalogue types are judged: the others take what their values are.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import NoReturn
+
+from barrelman.errors import QueryTypeError, TimeError, place_in_text
+from barrelman.query.ast import (
+    And,
+    Boolean,
+    Is,
+    Nested,
+    Node,
+    Not,
+    Null,
+    Or,
+    Pattern,
+    Range,
+    Text,
+    Value,
+    Wild,
+)
+from barrelman.records.addresses import parse_address, parse_network
+from barrelman.records.fields import Catalogue, FieldType
+from barrelman.records.times import parse_date_math
+
+NUMBER = re.compile(r"[+-]?(\d+(\.\d*)?|\.\d+)([eE][+-]?\d+)?", re.ASCII)
+
+_NO_PATTERNS = {
+    FieldType.BOOLEAN: "a boolean",
+    FieldType.LONG: "a number",
+    FieldType.DOUBLE: "a number",
+    FieldType.DATE: "a date",
+    FieldType.IP: "an IP address",
+}
+
+
+def check_types(node: Node, catalogue: Catalogue, *, text: str = "") -> None:
+    """Raises QueryTypeError at the first value that its field's type cannot take.
+
+    `text` is the query the node was parsed from: the error then knows line and column.
+    """
+    _Check(catalogue, text).node(node, prefix="")
+
+
+class _Check:
+    def __init__(self, catalogue: Catalogue, text: str) -> None:
+        self.catalogue = catalogue
+        self.text = text
+
+    def node(self, node: Node, *, prefix: str) -> None:
+        match node:
+            case And(children) | Or(children):
+                for child in children:
+                    self.node(child, prefix=prefix)
+            case Not(child):
+                self.node(child, prefix=prefix)
+            case Is(field, value):
+                name = prefix + field.value if isinstance(field, Text) else None
+                self.equality(name, value)
+            case Range(field, _, value):
+                if isinstance(field, Text):
+                    self.range(prefix + field.value, value)
+            case Nested(path, child):
+                if isinstance(path, Pattern):
+                    self.fail("the path of a nested query cannot hold a wildcard", path)
+                name = prefix + path.value
+                found = self.catalogue.explicit_type_of(name)
+                if found not in (None, FieldType.NESTED, FieldType.FLATTENED):
+                    self.fail(f"{name} holds no objects: it is of type {found.value}", path)
+                self.node(child, prefix=f"{name}.")
+            case _:
+                pass
+
+    def equality(self, name: str | None, value: Value) -> None:
+        if isinstance(value, Null):
+            self.fail("null is no value to compare with", value, hint="a missing field is not f:*")
+        kind = self.catalogue.type_of(name) if name is not None else None
+        if kind is None or name is None:
+            return
+        if isinstance(value, Pattern):
+            if kind in _NO_PATTERNS and not value.is_star:
+                what = _NO_PATTERNS[kind]
+                self.fail(f"{name} is {what}: a wildcard pattern cannot match it", value)
+        elif isinstance(value, Boolean):
+            if kind in _NO_PATTERNS and kind is not FieldType.BOOLEAN:
+                self.fail(f"{name} is {_NO_PATTERNS[kind]}, not true or false", value)
+        else:
+            self.literal(name, kind, value)
+
+    def literal(self, name: str, kind: FieldType, value: Text) -> None:
+        text = value.value
+        if kind is FieldType.BOOLEAN and text not in ("true", "false", ""):
+            self.fail(f"{name} is a boolean, and '{text}' is neither true nor false", value)
+        elif kind in (FieldType.LONG, FieldType.DOUBLE) and not NUMBER.fullmatch(text):
+            self.fail(f"{name} is a number, and '{text}' is none", value)
+        elif kind is FieldType.IP and parse_address(text) is None and parse_network(text) is None:
+            self.fail(f"{name} is an IP address, and '{text}' is neither address nor CIDR", value)
+        elif kind is FieldType.DATE:
+            self.date(name, text, value)
+
+    def range(self, name: str, value: Text | Pattern) -> None:
+        kind = self.catalogue.type_of(name)
+        text = value.value if isinstance(value, Text) else pattern_text(value)
+        if kind is FieldType.BOOLEAN:
+            self.fail(f"{name} is a boolean: it has no order", value)
+        elif kind in (FieldType.LONG, FieldType.DOUBLE) and not NUMBER.fullmatch(text):
+            self.fail(f"{name} is a number, and '{text}' is none", value)
+        elif kind is FieldType.IP and parse_address(text) is None:
+            self.fail(f"{name} is an IP address, and '{text}' is none", value)
+        elif kind is FieldType.DATE:
+            self.date(name, text, value)
+
+    def date(self, name: str, text: str, value: Value) -> None:
+        try:
+            parse_date_math(text)
+        except TimeError as error:
+            self.fail(f"{name} is a date, and {error.message}", value, hint=error.hint)
+
+    def fail(self, message: str, value: Value, *, hint: str | None = None) -> NoReturn:
+        place = place_in_text(self.text, value.span[0])
+        raise QueryTypeError(message, place=place, hint=hint)
+
+
+def pattern_text(pattern: Pattern) -> str:
+    """A pattern as text, wildcards as written: what a range passes on (`f < 5*`)."""
+    return "".join(token.value if isinstance(token, Wild) else token for token in pattern.tokens)

@@ -1,0 +1,37 @@
+"""IP addresses and networks, as Elasticsearch's `ip` type compares them.
+
+Addresses are 128-bit integers: an IPv4 address is its IPv4-mapped IPv6 one.
+"""
+
+from __future__ import annotations
+
+from ipaddress import AddressValueError, IPv4Address, IPv6Address
+
+_V4_BASE = 0xFFFF << 32
+
+
+def parse_address(text: object) -> int | None:
+    """The address as an integer, or None where the text is none (zones are not accepted)."""
+    if type(text) is not str or not 2 <= len(text) <= 45:
+        return None
+    try:
+        if ":" in text:
+            return None if "%" in text else int(IPv6Address(text))
+        return _V4_BASE + int(IPv4Address(text))
+    except AddressValueError:
+        return None
+
+
+def parse_network(text: str) -> tuple[int, int] | None:
+    """First and last address of `10.0.0.0/8`-like text (host bits may be set), else None."""
+    address_text, slash, length_text = text.partition("/")
+    address = parse_address(address_text)
+    if address is None or not slash or not (length_text.isascii() and length_text.isdigit()):
+        return None
+    length = int(length_text)
+    if ":" not in address_text:
+        length = length + 96 if length <= 32 else 129
+    if length > 128:
+        return None
+    host_mask = (1 << (128 - length)) - 1
+    return address & ~host_mask, address | host_mask

@@ -1,0 +1,272 @@
+"""Field names: their types, and where each is found in a raw audit event.
+
+Rules name fields as Elastic's `kubernetes.audit_logs` data stream spells them. Types follow what
+rule authors assume (keyword nearly everywhere); places follow the stream's ingest pipeline.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from enum import Enum
+from typing import Final
+
+from barrelman.records.addresses import parse_address
+from barrelman.records.event import Event
+from barrelman.records.paths import Path, Scalar
+from barrelman.records.times import format_instant, parse_instant_us
+
+AUDIT: Final = "kubernetes.audit"
+AUDIT_DATASET: Final = "kubernetes.audit_logs"
+AUDIT_STREAM: Final = "logs-kubernetes.audit_logs-default"
+
+
+class FieldType(Enum):
+    """Elasticsearch mapping types that differ in how a value is compared."""
+
+    KEYWORD = "keyword"
+    TEXT = "text"
+    BOOLEAN = "boolean"
+    LONG = "long"
+    DOUBLE = "double"
+    DATE = "date"
+    IP = "ip"
+    FLATTENED = "flattened"
+    NESTED = "nested"
+
+
+@dataclass(frozen=True)
+class Catalogue:
+    """Which type a field has. What it does not list has none, and is typed by its values."""
+
+    exact: Mapping[str, FieldType] = field(default_factory=dict)
+    body_leaves: Mapping[str, FieldType] = field(default_factory=dict)
+    """Last name of a field anywhere below requestObject or responseObject."""
+    keyword_prefix: str | None = None
+    """Every other field that begins so is a keyword."""
+    by_value: frozenset[str] = frozenset()
+    """Fields that are typed by their values in spite of the prefix."""
+
+    def type_of(self, name: str) -> FieldType | None:
+        found = self.explicit_type_of(name)
+        if found is None and self.keyword_prefix and name.startswith(self.keyword_prefix):
+            return None if name in self.by_value else FieldType.KEYWORD
+        return found
+
+    def explicit_type_of(self, name: str) -> FieldType | None:
+        """The type of a field that is listed itself, not by its prefix."""
+        found = self.exact.get(name)
+        if found is None and self.body_leaves and name.startswith(_BODIES):
+            found = self.body_leaves.get(name.rpartition(".")[2])
+        return found
+
+
+_BODIES: Final = (f"{AUDIT}.requestObject.", f"{AUDIT}.responseObject.")
+_KEYWORDS: Final = (
+    "event.kind",
+    "event.action",
+    "event.outcome",
+    "event.dataset",
+    "event.category",
+    "event.type",
+    "event.module",
+    "data_stream.type",
+    "data_stream.dataset",
+    "data_stream.namespace",
+    "user.name",
+    "user.id",
+    "user_agent.original",
+    "orchestrator.type",
+    "orchestrator.api_version",
+    "orchestrator.resource.type",
+    "orchestrator.resource.name",
+    "orchestrator.namespace",
+    "orchestrator.cluster.name",
+    "orchestrator.cluster.id",
+    "related.user",
+    "container.image.name",
+)
+
+AUDIT_CATALOGUE: Final = Catalogue(
+    exact={
+        **dict.fromkeys(_KEYWORDS, FieldType.KEYWORD),
+        **dict.fromkeys(("source.ip", "client.ip", "related.ip"), FieldType.IP),
+        **dict.fromkeys(
+            (
+                "@timestamp",
+                "event.ingested",
+                "event.created",
+                f"{AUDIT}.stageTimestamp",
+                f"{AUDIT}.requestReceivedTimestamp",
+            ),
+            FieldType.DATE,
+        ),
+        f"{AUDIT}.responseStatus.code": FieldType.LONG,
+        **dict.fromkeys(
+            (f"{AUDIT}.verb", f"{AUDIT}.stage", f"{AUDIT}.level", f"{AUDIT}.auditID"),
+            FieldType.KEYWORD,
+        ),
+    },
+    body_leaves={
+        **dict.fromkeys(
+            (
+                "hostNetwork",
+                "hostPID",
+                "hostIPC",
+                "privileged",
+                "allowPrivilegeEscalation",
+                "runAsNonRoot",
+            ),
+            FieldType.BOOLEAN,
+        ),
+        "runAsUser": FieldType.LONG,
+        "runAsGroup": FieldType.LONG,
+    },
+    keyword_prefix=f"{AUDIT}.",
+    # Authors take it for a keyword; a rule that asks it for a network should still be answered.
+    by_value=frozenset({f"{AUDIT}.sourceIPs"}),
+)
+
+
+# --- where a field stands in a raw event ---------------------------------------------------
+
+
+def rename_annotation(key: str) -> str:
+    """An annotation's key as the data stream spells it: dots become `_`, slashes stay."""
+    return key.replace(".", "_")
+
+
+def raw_path(name: str) -> Path:
+    """The path in a raw event of a name below `kubernetes.audit.` (given without that).
+
+    The pipeline removes `requestObject.metadata` and `responseObject.metadata`.
+    """
+    first, _, rest = name.partition(".")
+    if first in ("requestObject", "responseObject") and rest:
+        return Path(name, forbidden=(1, "metadata"))
+    if first == "annotations" and rest:
+        return Path(name, rename=(1, rename_annotation))
+    return Path(name)
+
+
+_VERB = Path("verb")
+_USERNAME = Path("user.username")
+_UID = Path("user.uid")
+_USER_AGENT = Path("userAgent")
+_API_VERSION = Path("apiVersion")
+_SOURCE_IPS = Path("sourceIPs")
+_RESOURCE = Path("objectRef.resource")
+_NAMESPACE = Path("objectRef.namespace")
+_NAME = Path("objectRef.name")
+_IMAGE = Path("requestObject.spec.containers.image")
+_DECISION = raw_path("annotations.authorization_k8s_io/decision")
+_OUTCOMES: Final = {"allow": "success", "forbid": "failure"}
+# The webhook's first betas wrote `timestamp`; without one the object's own creation time serves.
+_TIME_FIELDS: Final = ("stageTimestamp", "requestReceivedTimestamp", "timestamp")
+
+Reader = Callable[[Event], list[Scalar]]
+
+
+def _present(path: Path) -> Reader:
+    return lambda event: [value for value in path.values(event.body) if value != ""]
+
+
+def _constant(value: str) -> Reader:
+    return lambda event: [value]
+
+
+def _outcome(event: Event) -> list[Scalar]:
+    decisions = (_OUTCOMES.get(str(value)) for value in _DECISION.values(event.body))
+    return list(dict.fromkeys(outcome for outcome in decisions if outcome))
+
+
+def _source_ip(event: Event) -> list[Scalar]:
+    addresses = _present(_SOURCE_IPS)(event)
+    # One that does not parse takes the whole field away, as the pipeline's convert does.
+    return [] if any(parse_address(address) is None for address in addresses) else addresses
+
+
+def _related_user(event: Event) -> list[Scalar]:
+    return list(dict.fromkeys([*_present(_UID)(event), *_present(_USERNAME)(event)]))
+
+
+def _cluster(event: Event) -> list[Scalar]:
+    return [event.cluster] if event.cluster else []
+
+
+def event_time_us(event: Event) -> int | None:
+    """When the event happened, in microseconds since 1970; None where it does not say.
+
+    stageTimestamp, else requestReceivedTimestamp, else what the first betas wrote; the wrapper's
+    time for an AKS record; a document's own `@timestamp`.
+    """
+    if event.is_document:
+        for value in TIMESTAMP.values(event.body):
+            instant = parse_instant_us(value)
+            if instant is not None:
+                return instant
+        return None
+    if event.wrapper_time is not None:
+        instant = parse_instant_us(event.wrapper_time)
+        if instant is not None:
+            return instant
+    for name in _TIME_FIELDS:
+        instant = parse_instant_us(event.body.get(name))
+        if instant is not None:
+            return instant
+    metadata = event.body.get("metadata")
+    if type(metadata) is dict:
+        return parse_instant_us(metadata.get("creationTimestamp"))
+    return None
+
+
+def _timestamp(event: Event) -> list[Scalar]:
+    instant = event_time_us(event)
+    return [] if instant is None else [format_instant(instant // 1000)]
+
+
+TIMESTAMP: Final = Path("@timestamp")
+
+ECS_FIELDS: Final[Mapping[str, Reader]] = {
+    "@timestamp": _timestamp,
+    "event.kind": _constant("event"),
+    "event.action": _present(_VERB),
+    "event.dataset": _constant(AUDIT_DATASET),
+    "event.outcome": _outcome,
+    "data_stream.type": _constant("logs"),
+    "data_stream.dataset": _constant(AUDIT_DATASET),
+    "data_stream.namespace": _constant("default"),
+    "user.name": _present(_USERNAME),
+    "user.id": _present(_UID),
+    "user_agent.original": _present(_USER_AGENT),
+    "source.ip": _source_ip,
+    "client.ip": _source_ip,
+    "related.user": _related_user,
+    "related.ip": _source_ip,
+    "orchestrator.type": _constant("kubernetes"),
+    "orchestrator.api_version": _present(_API_VERSION),
+    "orchestrator.cluster.name": _cluster,
+    "orchestrator.resource.type": _present(_RESOURCE),
+    "orchestrator.resource.name": _present(_NAME),
+    "orchestrator.namespace": _present(_NAMESPACE),
+    "container.image.name": _present(_IMAGE),
+}
+"""What the data stream's pipeline adds beside `kubernetes.audit`, in the order it is written."""
+
+
+def absence_in_raw_events(name: str) -> str | None:
+    """Why a raw audit event can never have this field, or None where it can."""
+    if name.startswith(f"{AUDIT}."):
+        rest = name[len(AUDIT) + 1 :]
+        for body in ("requestObject", "responseObject"):
+            if rest == f"{body}.metadata" or rest.startswith(f"{body}.metadata."):
+                return f"{AUDIT}.{body}.metadata is removed from audit events"
+        if rest.startswith("annotations.") and "." in rest[len("annotations.") :]:
+            spelled = rename_annotation(rest[len("annotations.") :])
+            return f"annotation keys are spelled with _ for each dot: {AUDIT}.annotations.{spelled}"
+        return None
+    if name in (AUDIT, "kubernetes") or name in ECS_FIELDS:
+        return None
+    if any(known.startswith(f"{name}.") for known in ECS_FIELDS):
+        return None
+    return f"audit events have no field {name}"
