@@ -17,6 +17,7 @@ import shutil
 import statistics
 import subprocess
 import sys
+import tempfile
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -48,12 +49,14 @@ class Contender:
 
     def run(self, *, counted: bool) -> None:
         environment = os.environ | {"LC_ALL": "C"}
-        began = time.perf_counter()
-        child = subprocess.Popen(
-            self.command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
-        )
-        _, status, usage = os.wait4(child.pid, 0)
-        wall_seconds = time.perf_counter() - began
+        # A file, not /dev/null: grep stops at its first match when nobody can read the count.
+        with tempfile.TemporaryFile() as out:
+            began = time.perf_counter()
+            child = subprocess.Popen(
+                self.command, env=environment, stdout=out, stderr=subprocess.DEVNULL
+            )
+            _, status, usage = os.wait4(child.pid, 0)
+            wall_seconds = time.perf_counter() - began
         child.returncode = os.waitstatus_to_exitcode(status)
         if child.returncode not in self.good_codes:
             sys.exit(f"{self.name}: exit code {child.returncode}: {' '.join(self.command)[:200]}")
