@@ -1,0 +1,292 @@
+"""From a rule in API form to a LoadedRule: checked, its query and filters parsed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import fields as dataclass_fields
+from typing import Any, Final, TypeAlias
+from uuid import UUID, uuid5
+
+import orjson
+
+from barrelman.errors import BarrelmanError, QueryError, RuleError, UnsupportedError
+from barrelman.query.ast import MATCH_ALL, Node
+from barrelman.query.kql import parse_kql
+from barrelman.records.times import UNIT_MS, parse_date_math, parse_duration_ms
+from barrelman.rules.checks import check_together
+from barrelman.rules.filters import all_of, parse_filter
+from barrelman.rules.locate import Spot
+from barrelman.rules.rule import (
+    MAX_SIGNALS_CAP,
+    AlertSuppression,
+    Cardinality,
+    ExceptionListRef,
+    LoadedRule,
+    RiskScoreMapping,
+    Rule,
+    SeverityMapping,
+    Status,
+    Tactic,
+    Technique,
+    Threat,
+    ThreatMappingEntry,
+    Threshold,
+)
+from barrelman.rules.schema import Problem, Table
+from barrelman.rules.shape import KQL_TYPES, RULE_TYPES, fields_of
+
+JsonObject: TypeAlias = dict[str, Any]
+
+# Fixed for ever: alert ids are made of the rule ids that are derived here.
+_NAMESPACE: Final = UUID("8a3ad18c-0b1c-5d0b-9a57-0d6f7a1f35c2")
+
+_NOT_RUN: Final = {
+    "threshold": "threshold rules do not run yet",
+    "eql": "EQL rules do not run yet",
+    "esql": "ES|QL rules do not run yet",
+    "new_terms": "new terms rules do not run yet",
+    "threat_match": "indicator match rules do not run yet",
+    "machine_learning": "machine learning rules do not run here",
+}
+
+
+def parse_rule_query(text: str) -> Node:
+    """A rule's KQL, parsed and checked. Raises QueryError with a place within `text`."""
+    return parse_kql(text)
+
+
+def build_rule(
+    data: JsonObject,
+    *,
+    spot: Spot,
+    is_toml: bool = False,
+    metadata: JsonObject | None = None,
+    earlier: Iterable[BarrelmanError] = (),
+) -> LoadedRule:
+    """Checks a rule in API form that stands at `spot`. `earlier` errors count as its own."""
+    place = spot.place()
+    problems: list[Problem] = []
+    data = _normalise(data)
+    rule_type = data["type"] if data.get("type") in RULE_TYPES else None
+    fields = Table(fields_of(rule_type, is_toml=is_toml)).check(data, (), problems)
+    broken = frozenset(str(problem.at[0]) for problem in problems if problem.at)
+    problems += check_together(fields, broken=broken, is_toml=is_toml)
+    errors = [*earlier, *(_to_error(problem, spot) for problem in problems)]
+    query_ast, query_errors = _parse_queries(fields, broken, spot)
+    filter_ast, filter_errors, gaps = _parse_filters(fields, broken, spot)
+    errors += query_errors + filter_errors
+    fields.setdefault("rule_id", derive_rule_id(fields))
+    status: Status = "ready"
+    reason, rule = "", None
+    if errors:
+        status, reason = "invalid", "; ".join(error.oneline() for error in errors)
+    else:
+        gaps = _find_gaps(fields) + gaps
+        rule = _make_rule(fields, query_ast, filter_ast, metadata or {}, place.path, place.line)
+        if gaps:
+            status, reason = "unsupported", "; ".join(gap.message for gap in gaps)
+    return LoadedRule(
+        path=place.path or "",
+        line=place.line or 1,
+        rule_id=_text(data.get("rule_id")) or (rule.rule_id if rule else None),
+        name=_text(data.get("name")),
+        type=_text(data.get("type")),
+        language=_text(fields.get("language")),
+        status=status,
+        reason=reason,
+        rule=rule,
+        notes=_find_notes(rule, metadata) if rule is not None else (),
+        errors=tuple(errors) or tuple(gaps),
+    )
+
+
+def derive_rule_id(fields: Mapping[str, Any]) -> str:
+    """A rule_id for an API rule that has none: the same at every load.
+
+    Elastic draws a random one when the rule is created. Here a rule is loaded anew for each
+    scan, and an alert's id is made of its rule's: a random one would make every scan's alerts
+    new. Name, type and query are what makes it another rule.
+    """
+    made_of = [fields.get(name) for name in ("name", "type", "query")]
+    return str(uuid5(_NAMESPACE, orjson.dumps(made_of).decode()))
+
+
+def _normalise(data: JsonObject) -> JsonObject:
+    """Older spellings that the API still takes."""
+    data = dict(data)
+    if isinstance(data.get("investigation_fields"), list):
+        data["investigation_fields"] = {"field_names": data["investigation_fields"]}
+    threshold = data.get("threshold")
+    if isinstance(threshold, dict) and threshold.get("field") == "":
+        data["threshold"] = {**threshold, "field": []}
+    return data
+
+
+def _to_error(problem: Problem, spot: Spot) -> RuleError:
+    return RuleError(problem.message, place=spot.place(problem.at), hint=problem.hint)
+
+
+def _text(value: object) -> str | None:
+    return value if isinstance(value, str) and value else None
+
+
+# Queries and filters
+
+
+def _parse_queries(
+    fields: JsonObject, broken: frozenset[str], spot: Spot
+) -> tuple[Node | None, list[BarrelmanError]]:
+    errors: list[BarrelmanError] = []
+    asts: dict[str, Node] = {}
+    for name, language in (("query", "language"), ("threat_query", "threat_language")):
+        usable = broken.isdisjoint((name, language, "type")) and fields.get("type") in KQL_TYPES
+        if usable and name in fields and fields.get(language) == "kuery":
+            try:
+                asts[name] = parse_rule_query(fields[name])
+            except QueryError as error:
+                errors.append(_place_query_error(error, name, fields[name], spot))
+    return asts.get("query"), errors
+
+
+def _place_query_error(error: QueryError, name: str, query: str, spot: Spot) -> QueryError:
+    """The error at its place in the file instead of in the query text."""
+    offset = 0
+    for _ in range((error.place.line or 1) - 1):
+        offset = query.find("\n", offset) + 1
+    place = spot.place((name,), offset=offset + (error.place.column or 1) - 1)
+    return type(error)(f"{name}: {error.message}", place=place, hint=error.hint)
+
+
+def _parse_filters(
+    fields: JsonObject, broken: frozenset[str], spot: Spot
+) -> tuple[Node, list[BarrelmanError], list[UnsupportedError]]:
+    nodes: list[Node] = []
+    errors: list[BarrelmanError] = []
+    gaps: list[UnsupportedError] = []
+    for name in ("filters", "threat_filters"):
+        for index, filter_ in enumerate(() if name in broken else fields.get(name, ())):
+            where = f"{name}[{index}]"
+            try:
+                node = parse_filter(filter_)
+            except UnsupportedError as gap:
+                message = f"{where}: {gap.message} do not run yet"
+                gaps.append(UnsupportedError(message, place=spot.place((name, index))))
+            except RuleError as error:
+                message = f"{where}: {error.message}"
+                errors.append(RuleError(message, place=spot.place((name, index))))
+            else:
+                if node is not None and name == "filters":
+                    nodes.append(node)
+    return all_of(nodes), errors, gaps
+
+
+def _find_gaps(fields: JsonObject) -> list[UnsupportedError]:
+    """Why a valid rule of this type and language does not run."""
+    rule_type = fields["type"]
+    if rule_type in _NOT_RUN:
+        return [UnsupportedError(_NOT_RUN[rule_type])]
+    if not fields.get("query", "").strip() and rule_type == "saved_query":
+        saved = fields["saved_id"]
+        return [
+            UnsupportedError(
+                f"the saved query '{saved}' is kept in Kibana, and the rule carries no copy of it"
+            )
+        ]
+    if fields["language"] == "lucene":
+        return [UnsupportedError("Lucene queries do not run yet")]
+    return []
+
+
+def _find_notes(rule: Rule, metadata: JsonObject | None) -> tuple[str, ...]:
+    """What is accepted and not applied."""
+    notes = []
+    if rule.type == "saved_query" and rule.query:
+        notes.append(f"the saved query '{rule.saved_id}' is not read: the rule's own copy runs")
+    if rule.alert_suppression is not None:
+        notes.append("alert_suppression is not applied: every match is an alert of its own")
+    if rule.data_view_id is not None:
+        notes.append(f"the data view '{rule.data_view_id}' is not known here: all events are read")
+    if rule.max_signals > MAX_SIGNALS_CAP:
+        notes.append(f"max_signals {rule.max_signals} is lowered to {MAX_SIGNALS_CAP} a run")
+    if rule.actions or rule.response_actions:
+        notes.append("actions are not run")
+    if metadata is not None and "maturity" not in metadata:
+        notes.append("metadata names no maturity: taken as production")
+    return tuple(notes)
+
+
+# The Rule itself
+
+
+def _make_rule(
+    fields: JsonObject,
+    query_ast: Node | None,
+    filter_ast: Node,
+    metadata: JsonObject,
+    path: str | None,
+    line: int | None,
+) -> Rule:
+    values = {name: value for name, value in fields.items() if name in _PLAIN_FIELDS}
+    values = {
+        name: tuple(value) if isinstance(value, list) else value for name, value in values.items()
+    }
+    for name, make in _MADE_FIELDS.items():
+        if name in fields:
+            values[name] = make(fields[name])
+    return Rule(
+        **values,
+        uuid=fields.get("id") or str(uuid5(_NAMESPACE, fields["rule_id"])),
+        interval_ms=parse_duration_ms(fields["interval"]),
+        from_=parse_date_math(fields["from"]),
+        query_ast=query_ast,
+        filter_ast=filter_ast if filter_ast is not None else MATCH_ALL,
+        parameters=fields,
+        metadata=metadata,
+        path=path or "",
+        line=line or 1,
+    )
+
+
+def _make_threat(one: JsonObject) -> Threat:
+    techniques = tuple(_make_technique(each) for each in one["technique"])
+    return Threat(one["framework"], Tactic(**one["tactic"]), techniques)
+
+
+def _make_technique(one: JsonObject) -> Technique:
+    below = tuple(_make_technique(each) for each in one.get("subtechnique", ()))
+    return Technique(one["id"], one["name"], one["reference"], below)
+
+
+def _make_suppression(one: JsonObject) -> AlertSuppression:
+    duration = one.get("duration")
+    duration_ms = duration["value"] * UNIT_MS[duration["unit"]] if duration else None
+    strategy = one.get("missing_fields_strategy", "suppress")
+    return AlertSuppression(tuple(one.get("group_by", ())), duration_ms, strategy)
+
+
+def _make_threshold(one: JsonObject) -> Threshold:
+    cardinality = tuple(Cardinality(**each) for each in one["cardinality"])
+    return Threshold(tuple(one["field"]), one["value"], cardinality)
+
+
+def _each(make: Callable[..., Any]) -> Callable[[list[JsonObject]], tuple[Any, ...]]:
+    return lambda items: tuple(make(**item) for item in items)
+
+
+_MADE_FIELDS: Final[Mapping[str, Callable[[Any], Any]]] = {
+    "to": parse_date_math,
+    "history_window_start": parse_date_math,
+    "threat": lambda items: tuple(_make_threat(item) for item in items),
+    "severity_mapping": _each(SeverityMapping),
+    "risk_score_mapping": _each(RiskScoreMapping),
+    "exceptions_list": _each(ExceptionListRef),
+    "investigation_fields": lambda table: tuple(table["field_names"]),
+    "alert_suppression": _make_suppression,
+    "threshold": _make_threshold,
+    "threat_mapping": lambda groups: tuple(
+        tuple(ThreatMappingEntry(**entry) for entry in group["entries"]) for group in groups
+    ),
+}
+_PLAIN_FIELDS: Final = frozenset(
+    one.name for one in dataclass_fields(Rule) if one.name not in _MADE_FIELDS
+)

@@ -1,0 +1,160 @@
+"""The bytes of a file -> the objects in it, each with its place.
+
+Knows TOML, one JSON value (an object, an array, a `_find` reply) and NDJSON, told apart by the
+path's ending and by content. What cannot be read becomes a Broken and stops nothing else.
+"""
+
+from __future__ import annotations
+
+import re
+import tomllib
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from typing import Any, Final, Literal, TypeAlias
+
+import orjson
+
+from barrelman.errors import BarrelmanError, Place, RuleError
+from barrelman.rules.locate import JsonLocator, Source, Spot, TomlLocator, json_children
+
+Format: TypeAlias = Literal["toml", "json", "ndjson"]
+
+_TOML_ERROR = re.compile(
+    r"(?P<message>.*) \(at (?:line (?P<line>\d+), column (?P<column>\d+)|end of document)\)",
+    re.DOTALL,
+)
+_JSON_ARRAY = re.compile(rb"\s*\[\s*(?:[{\]]|\Z)")
+_BOM: Final = b"\xef\xbb\xbf"
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """One parsed object (or whatever stood in its place)."""
+
+    data: Any
+    spot: Spot
+    line: int
+    is_toml: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Broken:
+    """Text that does not parse, and why."""
+
+    error: BarrelmanError
+    line: int
+    text: str
+
+
+def read_documents(content: bytes | str, *, path: str) -> Iterator[Record | Broken]:
+    """All objects of a file in order."""
+    if isinstance(content, str):
+        content = content.encode("utf-8", "surrogatepass")
+    content = content.removeprefix(_BOM)
+    form = detect_format(content, path=path)
+    if form == "toml":
+        yield _read_toml(content, path)
+    elif form == "ndjson":
+        for number, line in enumerate(content.split(b"\n"), 1):
+            if line.strip():
+                yield from _read_json(line, path, number)
+    else:
+        yield from _read_json(content, path, 1)
+
+
+def detect_format(content: bytes, *, path: str) -> Format:
+    """How the content is to be read."""
+    suffix = path.lower().rpartition(".")[2]
+    is_json = content.lstrip()[:1] == b"{" or _JSON_ARRAY.match(content) is not None
+    if suffix == "toml" or (suffix not in ("json", "ndjson", "jsonl") and not is_json):
+        return "toml"
+    lines = [line for line in content.split(b"\n") if line.strip()]
+    if len(lines) < 2 or _parses(content):
+        return "json"
+    if suffix != "json" and suffix in ("ndjson", "jsonl"):
+        return "ndjson"
+    # A pretty-printed document that is broken begins and ends with lines that are no objects.
+    return "ndjson" if _parses(lines[0]) or _parses(lines[-1]) else "json"
+
+
+def _parses(content: bytes) -> bool:
+    try:
+        orjson.loads(content)
+    except orjson.JSONDecodeError:
+        return False
+    return True
+
+
+def _read_json(content: bytes, path: str, first_line: int) -> Iterator[Record | Broken]:
+    text = _decode(content, path, first_line)
+    if isinstance(text, Broken):
+        yield text
+        return
+    source = Source(text, path=path, first_line=first_line)
+    try:
+        data = orjson.loads(content)
+    except orjson.JSONDecodeError as error:
+        place = source.place(error.pos)
+        yield Broken(RuleError(f"not JSON: {error.msg}", place=place), place.line or 1, text)
+        return
+    yield from _expand(data, source)
+
+
+def _expand(data: Any, source: Source) -> Iterator[Record]:
+    """The elements of an array or of a `_find` reply; anything else is itself."""
+    spot = Spot(JsonLocator(source))
+    elements = data
+    if isinstance(data, dict) and isinstance(data.get("data"), list) and "type" not in data:
+        elements, spot = data["data"], spot.within("data")
+    (start, _), _found = spot.locator.find(spot.base)
+    if not isinstance(elements, list):
+        yield Record(data, spot, source.place(start).line or 1)
+        return
+    spans = json_children(source.text, start)
+    for element, (_key, span) in zip(elements, spans, strict=False):
+        line = source.place(span[0]).line or 1
+        yield Record(element, Spot(JsonLocator(source, start=span[0])), line)
+
+
+def _read_toml(content: bytes, path: str) -> Record | Broken:
+    text = _decode(content, path, 1)
+    if isinstance(text, Broken):
+        return text
+    text = text.replace("\r\n", "\n")
+    source = Source(text, path=path)
+    try:
+        data = tomllib.loads(text)
+    except RecursionError:
+        return Broken(RuleError("TOML nested too deep to read", place=source.place(0)), 1, text)
+    except ValueError as error:
+        found = _TOML_ERROR.fullmatch(str(error))
+        place, message = source.place(len(text) if found else 0), str(error)
+        if found:
+            message = found["message"]
+            if found["line"]:
+                place = _place_of_column(source, int(found["line"]), int(found["column"]))
+        return Broken(RuleError(f"not TOML: {message}", place=place), place.line or 1, text)
+    return Record(data, Spot(TomlLocator(source)), 1, is_toml=True)
+
+
+def _place_of_column(source: Source, line: int, column: int) -> Place:
+    offset = 0
+    for _ in range(line - 1):
+        offset = source.text.find("\n", offset) + 1
+    return source.place(offset + column - 1)
+
+
+def _decode(content: bytes, path: str, first_line: int) -> str | Broken:
+    try:
+        return content.decode("utf-8")
+    except UnicodeDecodeError as error:
+        readable = content[: error.start].decode("utf-8")
+        text = content.decode("utf-8", "replace")
+        place = Source(text, path=path, first_line=first_line).place(len(readable))
+        problem = RuleError("not UTF-8 text", place=place, hint="save the file as UTF-8")
+        return Broken(problem, place.line or 1, text)
+
+
+def as_error(broken: Broken, kind: type[BarrelmanError]) -> BarrelmanError:
+    """The same problem as an error of another kind."""
+    return kind(broken.error.message, place=replace(broken.error.place), hint=broken.error.hint)

@@ -1,0 +1,394 @@
+"""Kibana's `filters` array -> the expression tree.
+
+A filter is a piece of Elasticsearch's Query DSL with a `meta` beside it. What can be said in the
+tree is translated exactly, with one known difference: a range with two bounds becomes two
+ranges, which on a field with several values may be met by different ones of them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from itertools import combinations
+from math import comb
+from typing import Any, Final, TypeAlias
+
+from barrelman.errors import RuleError, UnsupportedError
+from barrelman.query.ast import (
+    MATCH_ALL,
+    And,
+    Boolean,
+    Exists,
+    FieldName,
+    Is,
+    Nested,
+    Node,
+    Not,
+    Or,
+    Range,
+    RangeOp,
+    Text,
+    Wild,
+)
+from barrelman.rules.patterns import parse_wildcard, pattern_value
+from barrelman.rules.schema import describe_value
+
+Dsl: TypeAlias = Mapping[str, Any]
+
+_MAX_DEPTH: Final = 100
+_MAX_COMBINATIONS: Final = 1000
+_META_KEYS: Final = ("meta", "query", "alias")
+_IGNORED_OPTIONS: Final = frozenset(
+    ("boost", "_name", "rewrite", "lenient", "zero_terms_query", "relation")
+)
+_RANGE_OPS: Final[tuple[RangeOp, ...]] = ("gt", "gte", "lt", "lte")
+
+MATCH_NONE: Final = Not(MATCH_ALL)
+
+
+def parse_filter(filter_: object) -> Node | None:
+    """One element of a `filters` array; None when it is switched off.
+
+    Raises RuleError where it is broken, UnsupportedError where it says what we cannot.
+    """
+    return _parse_filter(filter_, 0)
+
+
+def all_of(nodes: Iterable[Node]) -> Node:
+    """The nodes joined by AND, flat, without those that always hold."""
+    children: list[Node] = []
+    for node in nodes:
+        if isinstance(node, And):
+            children += node.children
+        elif node != MATCH_ALL:
+            children.append(node)
+    if not children:
+        return MATCH_ALL
+    return children[0] if len(children) == 1 else And(tuple(children))
+
+
+def any_of(nodes: Iterable[Node]) -> Node:
+    """The nodes joined by OR; of none, what never holds."""
+    children = tuple(nodes)
+    if not children:
+        return MATCH_NONE
+    return children[0] if len(children) == 1 else Or(children)
+
+
+def _parse_filter(filter_: object, depth: int) -> Node | None:
+    _check_depth(depth)
+    parts = _expect_object(filter_, "a filter")
+    meta = _expect_object(parts.get("meta") or {}, "meta")
+    if meta.get("disabled") is True:
+        return None
+    if meta.get("type") == "combined":
+        node = _parse_combined(meta, depth)
+    else:
+        node = _parse_plain(parts, meta, depth)
+    return Not(node) if meta.get("negate") is True else node
+
+
+def _parse_combined(meta: Dsl, depth: int) -> Node:
+    relation = meta.get("relation", "AND")
+    if relation not in ("AND", "OR"):
+        raise RuleError(f"meta.relation: expected 'AND' or 'OR', found {describe_value(relation)}")
+    parts = [_parse_filter(one, depth + 1) for one in _expect_list(meta.get("params"), "params")]
+    nodes = [node for node in parts if node is not None]
+    return all_of(nodes) if relation == "AND" or not nodes else any_of(nodes)
+
+
+def _parse_plain(parts: Dsl, meta: Dsl, depth: int) -> Node:
+    query = parts.get("query")
+    if query is None:
+        query = {
+            key: value
+            for key, value in parts.items()
+            if key not in _META_KEYS and not key.startswith("$")
+        }
+        if not query:
+            return _parse_meta(meta)
+    return _parse_dsl(query, depth + 1)
+
+
+def _parse_meta(meta: Dsl) -> Node:
+    """A filter whose `meta` alone says what it means."""
+    kind, params = meta.get("type"), meta.get("params")
+    if not isinstance(meta.get("key"), str):
+        raise RuleError("the filter holds no query")
+    field: str = meta["key"]
+    if kind == "exists":
+        return Exists(_field_pattern(field))
+    if kind == "phrase":
+        phrase = params.get("query") if isinstance(params, dict) else params
+        return Is(Text(field), to_value(phrase, quoted=True))
+    if kind == "phrases":
+        phrases = _expect_list(params, "meta.params")
+        return any_of(Is(Text(field), to_value(phrase, quoted=True)) for phrase in phrases)
+    if kind == "range":
+        return _parse_range({field: params}, 0)
+    raise UnsupportedError(f"a filter of meta.type {describe_value(kind)} without a query")
+
+
+def _parse_dsl(query: object, depth: int) -> Node:
+    _check_depth(depth)
+    parts = _expect_object(query, "a query")
+    if len(parts) != 1:
+        names = ", ".join(sorted(parts)) or "nothing"
+        raise RuleError(f"a query must name one kind, such as 'match_phrase': found {names}")
+    [(name, body)] = parts.items()
+    parse = _KINDS.get(name)
+    if parse is None:
+        raise UnsupportedError(f"'{name}' queries in filters")
+    return parse(body, depth)
+
+
+def _parse_match_all(_body: object, _depth: int) -> Node:
+    return MATCH_ALL
+
+
+def _parse_match_none(_body: object, _depth: int) -> Node:
+    return MATCH_NONE
+
+
+def _parse_exists(body: object, _depth: int) -> Node:
+    field = _expect_object(body, "exists").get("field")
+    if not isinstance(field, str) or not field:
+        raise RuleError(f"exists.field: expected a field name, found {describe_value(field)}")
+    return Exists(_field_pattern(field))
+
+
+def _parse_match(body: object, _depth: int) -> Node:
+    field, value, options = _field_body(body, "match", "query", ("query",))
+    kind = options.pop("type", None)
+    if kind not in (None, "phrase", "boolean"):
+        raise UnsupportedError(f"'match' of type {describe_value(kind)} in filters")
+    operator = str(options.pop("operator", "or")).lower()
+    if operator != "or" and kind != "phrase":
+        raise UnsupportedError(f"'match' with operator '{operator}' in filters")
+    _refuse_options("match", options)
+    return Is(Text(field), to_value(value, quoted=kind == "phrase"))
+
+
+def _parse_match_phrase(body: object, _depth: int) -> Node:
+    field, value, options = _field_body(body, "match_phrase", "query", ("query",))
+    if options.pop("slop", 0) not in (0, "0"):
+        raise UnsupportedError("'match_phrase' with slop in filters")
+    _refuse_options("match_phrase", options)
+    return Is(Text(field), to_value(value, quoted=True))
+
+
+def _parse_term(body: object, _depth: int) -> Node:
+    field, value, options = _field_body(body, "term", "value", ("value",))
+    ignore_case = options.pop("case_insensitive", False) is True
+    _refuse_options("term", options)
+    exact = to_value(value)
+    if ignore_case and isinstance(exact, Text):
+        return Is(Text(field), pattern_value((exact.value,), ignore_case=True))
+    return Is(Text(field), exact)
+
+
+def _parse_terms(body: object, _depth: int) -> Node:
+    parts = {
+        key: value
+        for key, value in _expect_object(body, "terms").items()
+        if key not in _IGNORED_OPTIONS
+    }
+    if len(parts) != 1:
+        raise RuleError("terms: expected one field with a list of values")
+    [(field, values)] = parts.items()
+    if isinstance(values, dict):
+        raise UnsupportedError("'terms' looked up in another index in filters")
+    return any_of(Is(Text(field), to_value(value)) for value in _expect_list(values, "terms"))
+
+
+def _parse_range(body: object, _depth: int) -> Node:
+    parts = _expect_object(body, "range")
+    if len(parts) != 1:
+        raise RuleError("range: expected one field with its bounds")
+    [(field, given)] = parts.items()
+    options = {**_expect_object(given, f"range.{field}")}
+    bounds = {op: options.pop(op) for op in _RANGE_OPS if options.get(op) is not None}
+    if options.pop("format", "strict_date_optional_time") != "strict_date_optional_time":
+        raise UnsupportedError("'range' with a date format in filters")
+    if options.pop("time_zone", "UTC") not in ("UTC", "Zulu", "Z", "+00:00"):
+        raise UnsupportedError("'range' with a time zone in filters")
+    _refuse_options("range", {key: one for key, one in options.items() if one is not None})
+    if not bounds:
+        return Exists(Text(field))
+    return all_of(Range(Text(field), op, Text(_to_text(one))) for op, one in bounds.items())
+
+
+def _parse_wildcard(body: object, _depth: int) -> Node:
+    field, value, options = _field_body(body, "wildcard", "value", ("value", "wildcard"))
+    ignore_case = options.pop("case_insensitive", False) is True
+    _refuse_options("wildcard", options)
+    return Is(Text(field), parse_wildcard(_to_text(value), ignore_case=ignore_case))
+
+
+def _parse_prefix(body: object, _depth: int) -> Node:
+    field, value, options = _field_body(body, "prefix", "value", ("value", "prefix"))
+    ignore_case = options.pop("case_insensitive", False) is True
+    _refuse_options("prefix", options)
+    return Is(Text(field), pattern_value((_to_text(value), Wild.RUN), ignore_case=ignore_case))
+
+
+def _parse_bool(body: object, depth: int) -> Node:
+    parts = {**_expect_object(body, "bool")}
+    clauses: dict[str, list[Node]] = {}
+    for name in ("must", "filter", "should", "must_not"):
+        given = parts.pop(name, None)
+        listed = given if isinstance(given, list) else [] if given is None else [given]
+        clauses[name] = [_parse_dsl(one, depth + 1) for one in listed]
+    required = [*clauses["must"], *clauses["filter"]]
+    least = parts.pop("minimum_should_match", None)
+    if least is None:
+        least = 0 if required else min(1, len(clauses["should"]))
+    _refuse_options(
+        "bool", {key: one for key, one in parts.items() if key != "adjust_pure_negative"}
+    )
+    optional = _at_least(clauses["should"], _to_count(least, len(clauses["should"])))
+    return all_of([*required, optional, *(Not(node) for node in clauses["must_not"])])
+
+
+def _at_least(nodes: list[Node], count: int) -> Node:
+    if count <= 0:
+        return MATCH_ALL
+    if comb(len(nodes), count) > _MAX_COMBINATIONS:
+        raise UnsupportedError(f"'bool' with {count} of {len(nodes)} clauses to match in filters")
+    return any_of(all_of(chosen) for chosen in combinations(nodes, count))
+
+
+def _to_count(least: object, total: int) -> int:
+    try:
+        count = int(str(least))
+    except ValueError:
+        message = f"'bool' with minimum_should_match {describe_value(least)} in filters"
+        raise UnsupportedError(message) from None
+    return count if count >= 0 else max(0, total + count)
+
+
+def _parse_nested(body: object, depth: int) -> Node:
+    parts = {**_expect_object(body, "nested")}
+    path = parts.pop("path", None)
+    if not isinstance(path, str) or not path:
+        raise RuleError(f"nested.path: expected a field name, found {describe_value(path)}")
+    child = _parse_dsl(parts.pop("query", None), depth + 1)
+    parts.pop("score_mode", None)
+    parts.pop("ignore_unmapped", None)
+    _refuse_options("nested", parts)
+    return Nested(Text(path), _relative_to(child, path))
+
+
+def _relative_to(node: Node, path: str) -> Node:
+    """The same with field names counted from `path`, as a Nested node wants them."""
+    if isinstance(node, And | Or):
+        return type(node)(tuple(_relative_to(child, path) for child in node.children))
+    if isinstance(node, Not):
+        return Not(_relative_to(node.child, path))
+    if isinstance(node, Is):
+        return Is(_cut(node.field, path), node.value)
+    if isinstance(node, Range):
+        return Range(_cut(node.field, path), node.op, node.value)
+    if isinstance(node, Exists):
+        return Exists(_cut(node.field, path))
+    if isinstance(node, Nested):
+        return Nested(_cut(node.path, path), node.child)
+    return node
+
+
+def _cut(field: FieldName | None, path: str) -> FieldName:
+    if isinstance(field, Text) and field.value.startswith(f"{path}."):
+        return Text(field.value[len(path) + 1 :])
+    name = field.value if isinstance(field, Text) else "a pattern"
+    raise UnsupportedError(f"'nested' at '{path}' with a field outside of it ({name}) in filters")
+
+
+def _parse_query_string(body: object, _depth: int) -> Node:
+    text = _expect_object(body, "query_string").get("query")
+    if isinstance(text, str) and text.strip() in ("*", "*:*"):
+        return MATCH_ALL
+    raise UnsupportedError("'query_string' queries (Lucene) in filters")
+
+
+def _parse_constant_score(body: object, depth: int) -> Node:
+    return _parse_dsl(_expect_object(body, "constant_score").get("filter"), depth + 1)
+
+
+_KINDS: Final[Mapping[str, Callable[[object, int], Node]]] = {
+    "match_all": _parse_match_all,
+    "match_none": _parse_match_none,
+    "exists": _parse_exists,
+    "match": _parse_match,
+    "match_phrase": _parse_match_phrase,
+    "term": _parse_term,
+    "terms": _parse_terms,
+    "range": _parse_range,
+    "wildcard": _parse_wildcard,
+    "prefix": _parse_prefix,
+    "bool": _parse_bool,
+    "nested": _parse_nested,
+    "query_string": _parse_query_string,
+    "constant_score": _parse_constant_score,
+}
+
+
+def to_value(value: object, *, quoted: bool = False) -> Text | Boolean:
+    """A JSON value as a literal of the tree. Numbers become their text."""
+    if isinstance(value, bool):
+        return Boolean(value)
+    return Text(_to_text(value), quoted=quoted)
+
+
+def _to_text(value: object) -> str:
+    if isinstance(value, str):
+        return value
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, float) and value.is_integer():
+        return str(int(value))
+    if isinstance(value, int | float):
+        return str(value)
+    raise RuleError(f"expected a text, a number, true or false, found {describe_value(value)}")
+
+
+def _field_pattern(field: str) -> FieldName:
+    return parse_wildcard(field, chars="*") if "*" in field else Text(field)
+
+
+def _field_body(
+    body: object, kind: str, long_key: str, value_keys: tuple[str, ...]
+) -> tuple[str, object, dict[str, Any]]:
+    """Field, value and options of `{field: value}` and of `{field: {value: …, option: …}}`."""
+    parts = _expect_object(body, kind)
+    if len(parts) != 1:
+        raise RuleError(f"{kind}: expected one field, found {len(parts)}")
+    [(field, given)] = parts.items()
+    if not isinstance(given, dict):
+        return field, given, {}
+    options = {**given}
+    found = [options.pop(key) for key in value_keys if key in options]
+    if len(found) != 1:
+        raise RuleError(f"{kind}.{field}: expected '{long_key}'")
+    return field, found[0], options
+
+
+def _refuse_options(kind: str, options: Mapping[str, object]) -> None:
+    left = sorted(set(options) - _IGNORED_OPTIONS)
+    if left:
+        raise UnsupportedError(f"'{kind}' with {', '.join(left)} in filters")
+
+
+def _expect_object(value: object, name: str) -> Dsl:
+    if not isinstance(value, dict):
+        raise RuleError(f"{name}: expected an object, found {describe_value(value)}")
+    return value
+
+
+def _expect_list(value: object, name: str) -> list[Any]:
+    if not isinstance(value, list):
+        raise RuleError(f"{name}: expected a list, found {describe_value(value)}")
+    return value
+
+
+def _check_depth(depth: int) -> None:
+    if depth > _MAX_DEPTH:
+        raise UnsupportedError(f"filters nested deeper than {_MAX_DEPTH} levels")

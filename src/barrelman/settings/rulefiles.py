@@ -1,0 +1,253 @@
+"""Finds and reads rule files and exception files: folders, checkouts, exports, the pack."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from importlib.resources import files
+from pathlib import Path
+from typing import Final
+
+from barrelman.errors import BarrelmanError, InputError, Place, RuleError
+from barrelman.rules.exceptions import ExceptionSet, ValueList, merge_sets, parse_value_list
+from barrelman.rules.load import LoadResult, Skipped, load_exceptions, load_rules
+from barrelman.rules.rule import LoadedRule
+
+RULE_SUFFIXES: Final = (".toml", ".json", ".ndjson", ".jsonl")
+MAX_RULE_FILE_BYTES: Final = 256 * 1024 * 1024
+PACK_PATH: Final = "rulepack"
+_CHECKOUT_FOLDERS: Final = ("rules", "rules_building_block")
+_DEPRECATED: Final = "_deprecated"
+
+
+@dataclass(frozen=True, slots=True)
+class RuleLoad:
+    """Everything that a set of paths holds.
+
+    `errors` are unreadable paths and broken exception items; a broken rule is an *invalid* one
+    among `rules`. What was left out of folders is counted.
+    """
+
+    rules: tuple[LoadedRule, ...] = ()
+    exceptions: ExceptionSet = field(default_factory=ExceptionSet)
+    errors: tuple[BarrelmanError, ...] = ()
+    skipped: tuple[Skipped, ...] = ()
+    left_out_deprecated: int = 0
+    """Files in `_deprecated` folders."""
+    left_out_immature: int = 0
+    """Rules in folders whose maturity is not production."""
+
+
+def read_rule_paths(paths: Iterable[str | Path], *, include_all: bool = False) -> RuleLoad:
+    """Reads rule files and folders of them, each file once.
+
+    Of folders that are a detection-rules checkout only the rules are read. `include_all` also
+    takes the rules that are deprecated or not in production; a file named itself is always read.
+    """
+    reader = _Reader(include_all=include_all)
+    for path in paths:
+        reader.read(Path(path))
+    rules = _refuse_repeats(reader.rules)
+    exceptions = merge_sets(reader.sets)
+    return RuleLoad(
+        tuple(rules),
+        exceptions,
+        tuple(reader.errors),
+        tuple(reader.skipped),
+        reader.deprecated,
+        reader.immature,
+    )
+
+
+def read_pack() -> RuleLoad:
+    """The rules that Barrelman ships."""
+    rules: list[LoadedRule] = []
+    pack = files("barrelman").joinpath("rulepack")
+    for entry in sorted(pack.iterdir(), key=lambda one: one.name):
+        if entry.name.endswith(".toml"):
+            found = load_rules(entry.read_bytes(), path=f"{PACK_PATH}/{entry.name}")
+            rules += found.rules
+    return RuleLoad(tuple(_refuse_repeats(rules)))
+
+
+def merge(pack: RuleLoad, *, given: RuleLoad) -> RuleLoad:
+    """Both, where a given rule takes the place of the pack's rule with its `rule_id`."""
+    ours = {rule.rule_id: rule for rule in pack.rules if rule.rule_id is not None}
+    # A broken rule takes no place: the shipped one goes on watching.
+    theirs = {one.rule.rule_id for one in given.rules if one.rule is not None}
+    noted = [
+        replace(rule, notes=(*rule.notes, f"replaces the shipped rule '{ours[rule.rule_id].name}'"))
+        if rule.rule is not None and rule.rule_id in ours
+        else rule
+        for rule in given.rules
+    ]
+    kept = [rule for rule in pack.rules if rule.rule_id not in theirs]
+    return replace(
+        given,
+        rules=(*kept, *noted),
+        exceptions=merge_sets((pack.exceptions, given.exceptions)),
+        errors=pack.errors + given.errors,
+        skipped=pack.skipped + given.skipped,
+    )
+
+
+def read_exception_files(
+    paths: Iterable[str | Path],
+) -> tuple[ExceptionSet, tuple[BarrelmanError, ...], tuple[Skipped, ...]]:
+    """Exception lists of NDJSON files, the errors in them, and what else stood there.
+
+    The values of a value list that the file does not hold are read from a text file beside it
+    that is named after the list.
+    """
+    sets: list[ExceptionSet] = []
+    errors: list[BarrelmanError] = []
+    skipped: list[Skipped] = []
+    for path in _once(Path(path) for path in paths):
+        content = _read_file(path, errors)
+        if content is None:
+            continue
+        found = load_exceptions(content, path=str(path))
+        sets.append(_with_value_files(found.exceptions, path.parent, errors))
+        errors += found.errors
+        skipped += found.skipped
+    return merge_sets(sets), tuple(errors), tuple(skipped)
+
+
+class _Reader:
+    def __init__(self, *, include_all: bool) -> None:
+        self.rules: list[LoadedRule] = []
+        self.sets: list[ExceptionSet] = []
+        self.errors: list[BarrelmanError] = []
+        self.skipped: list[Skipped] = []
+        self.deprecated = 0
+        self.immature = 0
+        self._include_all = include_all
+        self._seen: set[tuple[int, int]] = set()
+
+    def read(self, path: Path) -> None:
+        if not path.is_dir():
+            self._read_one(path, named=True)
+            return
+        for found in self._walk(path):
+            self._read_one(found, named=False)
+
+    def _read_one(self, path: Path, *, named: bool) -> None:
+        try:
+            status = path.stat()
+        except (OSError, ValueError) as error:
+            self.errors.append(_unreadable(path, error))
+            return
+        if (status.st_dev, status.st_ino) in self._seen:
+            return
+        self._seen.add((status.st_dev, status.st_ino))
+        content = _read_file(path, self.errors)
+        if content is not None:
+            self._take(load_rules(content, path=str(path), named=named), path, named=named)
+
+    def _take(self, found: LoadResult, path: Path, *, named: bool) -> None:
+        for loaded in found.rules:
+            if named or self._include_all or _is_production(loaded):
+                self.rules.append(loaded)
+            else:
+                self.immature += 1
+        self.sets.append(_with_value_files(found.exceptions, path.parent, self.errors))
+        self.errors += found.errors
+        self.skipped += found.skipped
+
+    def _walk(self, folder: Path) -> Iterator[Path]:
+        """Rule files below a folder, in the order of their paths."""
+        roots = [folder]
+        if (folder / "rules").is_dir():
+            roots = [folder / name for name in _CHECKOUT_FOLDERS if (folder / name).is_dir()]
+        for root in roots:
+            for place, folders, names in os.walk(root, onerror=self._note_error):
+                folders[:] = sorted(name for name in folders if not name.startswith("."))
+                files_here = [
+                    Path(place, name)
+                    for name in sorted(names)
+                    if name.lower().endswith(RULE_SUFFIXES) and not name.startswith(".")
+                ]
+                if _DEPRECATED in Path(place).relative_to(root).parts and not self._include_all:
+                    self.deprecated += len(files_here)
+                else:
+                    yield from files_here
+
+    def _note_error(self, error: OSError) -> None:
+        self.errors.append(_unreadable(Path(str(error.filename)), error))
+
+
+def _is_production(loaded: LoadedRule) -> bool:
+    """A broken rule counts as one: what cannot be read must be heard of."""
+    if loaded.rule is None:
+        return True
+    return bool(loaded.rule.metadata.get("maturity", "production") == "production")
+
+
+def _refuse_repeats(rules: Sequence[LoadedRule]) -> list[LoadedRule]:
+    """Of rules with one `rule_id` the first stands and the others are invalid."""
+    first: dict[str, LoadedRule] = {}
+    kept: list[LoadedRule] = []
+    for loaded in rules:
+        known = loaded
+        if loaded.rule is not None:
+            known = first.setdefault(loaded.rule.rule_id, loaded)
+        kept.append(loaded if known is loaded else _refuse_repeat(loaded, known))
+    return kept
+
+
+def _refuse_repeat(loaded: LoadedRule, known: LoadedRule) -> LoadedRule:
+    error = RuleError(
+        f"rule_id '{loaded.rule_id}' is taken by '{known.name}' in {known.path}:{known.line}",
+        place=Place(loaded.path, loaded.line),
+        hint="give each rule an id of its own, or load one of the two files",
+    )
+    return replace(
+        loaded, status="invalid", reason=error.oneline(), rule=None, notes=(), errors=(error,)
+    )
+
+
+def _once(paths: Iterable[Path]) -> Iterator[Path]:
+    seen: set[Path] = set()
+    for path in paths:
+        resolved = Path(os.path.realpath(path))
+        if resolved not in seen:
+            seen.add(resolved)
+            yield path
+
+
+def _read_file(path: Path, errors: list[BarrelmanError]) -> bytes | None:
+    try:
+        if path.stat().st_size > MAX_RULE_FILE_BYTES:
+            limit = f"{MAX_RULE_FILE_BYTES // (1024 * 1024)} MiB"
+            message = f"larger than {limit}, too large for a file of rules"
+            errors.append(InputError(message, place=Place(str(path))))
+            return None
+        return path.read_bytes()
+    except (OSError, ValueError) as error:
+        errors.append(_unreadable(path, error))
+        return None
+
+
+def _unreadable(path: Path, error: OSError | ValueError) -> InputError:
+    reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+    return InputError(f"cannot be read: {reason}", place=Place(str(path)))
+
+
+def _with_value_files(
+    found: ExceptionSet, folder: Path, errors: list[BarrelmanError]
+) -> ExceptionSet:
+    """The set with the value lists that lie in `folder`, as `<id>` or `<id>.txt`."""
+    extra: dict[str, ValueList] = {}
+    for list_id, list_type in found.needed_value_lists().items():
+        if list_id in (".", "..") or "/" in list_id or "\\" in list_id or "\0" in list_id:
+            continue  # an id, not a way out of the folder; the item's own error tells the rest
+        for path in (folder / list_id, folder / f"{list_id}.txt"):
+            if path.is_file() and list_id not in extra:
+                content = _read_file(path, errors)
+                if content is not None:
+                    text = content.decode("utf-8", "replace")
+                    extra[list_id] = parse_value_list(
+                        text, list_id=list_id, list_type=list_type, path=str(path)
+                    )
+    return merge_sets((found, ExceptionSet(value_lists=extra))) if extra else found
