@@ -1,0 +1,115 @@
+"""An alert in a few words for a person: who did what to which object, from where, and why."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+from barrelman.detection.alert import Alert
+from barrelman.detection.redact import redact_text
+from barrelman.records.event import Event, JsonObject
+from barrelman.records.fields import AUDIT
+from barrelman.records.paths import Path
+
+_WHO: Final = (Path(f"{AUDIT}.user.username"), Path("user.name"))
+_AS: Final = Path(f"{AUDIT}.impersonatedUser.username")
+_VERB: Final = (Path(f"{AUDIT}.verb"), Path("event.action"))
+_RESOURCE: Final = (Path(f"{AUDIT}.objectRef.resource"), Path("orchestrator.resource.type"))
+_SUBRESOURCE: Final = Path(f"{AUDIT}.objectRef.subresource")
+_NAMESPACE: Final = (Path(f"{AUDIT}.objectRef.namespace"), Path("orchestrator.namespace"))
+_NAME: Final = (Path(f"{AUDIT}.objectRef.name"), Path("orchestrator.resource.name"))
+_URI: Final = Path(f"{AUDIT}.requestURI")
+_FROM: Final = (Path(f"{AUDIT}.sourceIPs"), Path("source.ip"))
+# A created object's name where the request left it to the API server (`generateName`).
+_MADE: Final = (Path("responseObject.metadata.name"), Path("requestObject.metadata.generateName"))
+_TOLD_ELSEWHERE: Final = (
+    f"{AUDIT}.verb",
+    f"{AUDIT}.objectRef.",
+    f"{AUDIT}.user.username",
+    "event.",
+    "data_stream.",
+    "user.name",
+    "source.ip",
+)
+_MOST_REASONS: Final = 6
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One alert as the table shows it; every text is safe for a terminal."""
+
+    time: str
+    severity: str
+    rule: str
+    who: str
+    what: str
+    where: str
+    why: str
+
+
+def describe(alert: Alert) -> Row:
+    document = alert.document
+    time = str(document.get("kibana.alert.original_time") or document["@timestamp"])
+    block = " (building block)" if "kibana.alert.building_block_type" in document else ""
+    return Row(
+        time=time[:19].replace("T", " "),
+        severity=alert.severity,
+        rule=printable(alert.rule_name) + block,
+        who=printable(_who(document)) or "-",
+        what=printable(_what(document, alert.event)) or "-",
+        where=printable(_join(document, *_FROM)) or "-",
+        why=printable(_why(alert)) or "-",
+    )
+
+
+def printable(text: str) -> str:
+    """The text with what could steer a terminal (controls, bidirectional marks) spelled out."""
+    if text.isprintable():
+        return text
+    return "".join(char if char.isprintable() else repr(char)[1:-1] for char in text)
+
+
+def _first(document: JsonObject, *paths: Path) -> str:
+    for path in paths:
+        for value in path.values(document):
+            if value != "":
+                return str(value)
+    return ""
+
+
+def _join(document: JsonObject, *paths: Path) -> str:
+    for path in paths:
+        values = [str(value) for value in path.values(document) if value != ""]
+        if values:
+            return ", ".join(values)
+    return ""
+
+
+def _who(document: JsonObject) -> str:
+    who, impersonated = _first(document, *_WHO), _first(document, _AS)
+    return f"{who} as {impersonated}" if impersonated else who
+
+
+def _what(document: JsonObject, event: Event) -> str:
+    verb, resource = _first(document, *_VERB), _first(document, *_RESOURCE)
+    if not resource:
+        return f"{verb} {redact_text(_first(document, _URI))}".strip()
+    subresource = _first(document, _SUBRESOURCE)
+    kind = f"{resource}/{subresource}" if subresource else resource
+    name = _first(document, *_NAME)
+    if not name and not event.is_document:
+        made, generated = (_first(event.body, path) for path in _MADE)
+        name = made or (f"{generated}…" if generated else "")
+    namespace = _first(document, *_NAMESPACE)
+    target = f"{namespace}/{name}" if namespace and name else namespace or name
+    return " ".join(part for part in (verb, kind, target) if part)
+
+
+def _why(alert: Alert) -> str:
+    told = [pair for pair in alert.reasons if not pair[0].startswith(_TOLD_ELSEWHERE)]
+    parts = []
+    for name, value in told or alert.reasons:
+        shown = ("true" if value else "false") if isinstance(value, bool) else str(value)
+        parts.append(f"{name.removeprefix(f'{AUDIT}.')}: {shown}")
+    more = len(parts) - _MOST_REASONS
+    return ", ".join(parts[:_MOST_REASONS]) + (f" and {more} more" if more > 0 else "")

@@ -1,0 +1,64 @@
+"""What makes an event that event, and an alert that alert: never a path or an offset."""
+
+from __future__ import annotations
+
+import hashlib
+import zlib
+from typing import Any, Final
+
+from barrelman.engine.decode import dumps
+from barrelman.records.event import Event
+from barrelman.records.fields import AUDIT
+from barrelman.records.paths import Path, Scalar
+
+_NAMES: Final = ("auditID", "stage")
+_ACT: Final = ("requestReceivedTimestamp", "verb", "requestURI")
+_IN_DOCUMENT: Final = {name: Path(f"{AUDIT}.{name}") for name in (*_NAMES, *_ACT)}
+_CLUSTER: Final = Path("orchestrator.cluster.name")
+
+
+def event_id(event: Event) -> str:
+    """`<auditID>/<stage>`, or a hash of the event's content where either is absent.
+
+    Equal for the same event read raw and read back from Elasticsearch.
+    """
+    audit_id, stage = (_text(event, name) for name in _NAMES)
+    if audit_id and stage:
+        return f"{audit_id}/{stage}"
+    return hashlib.sha256(dumps(event.body, sort_keys=True)).hexdigest()
+
+
+def cluster_name(event: Event) -> str:
+    """The cluster an event comes from: a document's own word, else the user's, else ""."""
+    if event.is_document:
+        for value in _CLUSTER.values(event.body):
+            return str(value)
+    return event.cluster or ""
+
+
+def alert_id(event: Event, rule_id: str) -> str:
+    """Hex SHA-256 of cluster, event and rule, each told apart by its length."""
+    parts = (cluster_name(event), event_id(event), rule_id)
+    digest = hashlib.sha256()
+    for part in parts:
+        text = part.encode("utf-8", "surrogatepass")
+        digest.update(b"%d:%s" % (len(text), text))
+    return digest.hexdigest()
+
+
+def act_mark(event: Event) -> int:
+    """A short mark of the request itself, equal for two deliveries of one event.
+
+    A client may choose its Audit-ID: two acts under one id differ in time, verb or URI.
+    """
+    return zlib.crc32("\0".join(_text(event, name) for name in _ACT).encode(errors="replace"))
+
+
+def _text(event: Event, name: str) -> str:
+    value: Any
+    if event.is_document:
+        found: list[Scalar] = _IN_DOCUMENT[name].values(event.body)
+        value = found[0] if found else None
+    else:
+        value = event.body.get(name)
+    return value if isinstance(value, str) else ""

@@ -1,0 +1,78 @@
+"""A rule's schedule over event time: when it runs, and which events each run reads.
+
+Runs fall on multiples of the interval since 1970, as if the rule had always been enabled. A run
+reads the window from `from` to `to`, both ends included, with `now` bound to the run's tick.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Final
+
+from barrelman.records.times import DateMath
+
+# A year short of the calendar's end, so that `now+1y` stays within it.
+_CALENDAR_END_MS: Final = 253_370_764_800_000
+# Ten thousand runs after an event are as good as all that will ever be.
+_MOST_RUNS: Final = 10_000
+
+
+class Schedule:
+    """Ticks are numbered: tick `n` is at `n * interval_ms`."""
+
+    def __init__(self, *, interval_ms: int, from_: DateMath, to: DateMath) -> None:
+        self.interval_ms = interval_ms
+        self._from = from_
+        self._to = to
+        self._reach_ms = None if from_.offset_ms is None else -from_.offset_ms
+        self._delay_ms = None if to.offset_ms is None else -to.offset_ms
+
+    def ticks(self, instant_ms: int) -> tuple[int, int]:
+        """First and last tick whose run reads an event of that time.
+
+        A run never reads what happened after it. The first is above the last where no run does.
+        With a fixed date as `from` every later run reads the event: the last is then far off.
+        """
+        earliest = -(-instant_ms // self.interval_ms)
+        if self._reach_ms is not None and self._delay_ms is not None:
+            first = -(-(instant_ms + self._delay_ms) // self.interval_ms)
+            last = (instant_ms + self._reach_ms) // self.interval_ms
+            return max(first, earliest), last
+        return self._search(instant_ms, earliest)
+
+    def _search(self, instant_ms: int, earliest: int) -> tuple[int, int]:
+        """Windows with roundings, months or fixed dates: both ends only ever move forward."""
+        first = self._first_tick(lambda tick: self._end(tick) >= instant_ms, earliest)
+        if first is None:
+            return earliest, earliest - 1
+        if self._start(first) > instant_ms:
+            return first, first - 1
+        beyond = self._first_tick(lambda tick: self._start(tick) > instant_ms, first)
+        return first, first + _MOST_RUNS if beyond is None else min(beyond - 1, first + _MOST_RUNS)
+
+    def _start(self, tick: int) -> int:
+        return self._from.resolve_ms(tick * self.interval_ms)
+
+    def _end(self, tick: int) -> int:
+        return self._to.resolve_ms(tick * self.interval_ms, round_up=True)
+
+    def _first_tick(self, reached: Callable[[int], bool], start: int) -> int | None:
+        """The first tick from `start` on that is `reached`; None if none within the calendar."""
+        if reached(start):
+            return start
+        low, step = start, 1
+        while (low + step) * self.interval_ms < _CALENDAR_END_MS:
+            if reached(low + step):
+                break
+            low += step
+            step *= 2
+        else:
+            return None
+        high = low + step
+        while high - low > 1:
+            middle = (low + high) // 2
+            if reached(middle):
+                high = middle
+            else:
+                low = middle
+        return high
