@@ -115,6 +115,23 @@ def test_every_folder_of_the_package_is_a_package() -> None:
     assert not [within(folder) for folder in folders if not (folder / "__init__.py").exists()]
 
 
+def test_the_map_names_every_module() -> None:
+    """ARCHITECTURE.md lists each room's modules, and none that is gone."""
+    rooms = re.split(r"(?m)^#{2,3} ", (ROOT / "ARCHITECTURE.md").read_text(encoding="utf-8"))
+    listed = {
+        f"{room.partition(chr(10))[0]}/{module}.py"
+        for room in rooms
+        for line in re.findall(r"(?m)^- ((?:`\w+`(?:, )?)+):", room)
+        for module in re.findall(r"`(\w+)`", line)
+    }
+    modules = {
+        within(path)
+        for path in PACKAGE.rglob("*.py")
+        if path.parent != PACKAGE and path.name != "__init__.py"
+    }
+    assert listed == modules
+
+
 def test_no_machine_paths_in_the_project() -> None:
     """A path of someone's machine in a shipped file means nothing to anyone else."""
     machine = re.compile(rb"(?<![\w./:-])/(?:home|Users|work|root)/\w")
