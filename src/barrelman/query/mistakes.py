@@ -79,8 +79,8 @@ def null_bound(text: str, offset: int) -> QuerySyntaxError:
 
 def open_quote(text: str, offset: int) -> QuerySyntaxError:
     hint = 'add a closing "'
-    if text.rstrip(_SPACE + ")}").endswith('\\"'):
-        hint = r'\" is a quote within the text; to end the text with a backslash write \\"'
+    if '\\"' in text[offset:]:
+        hint += r'; \" is a quote within the text, to end it with a backslash write \\"'
     return _error(text, offset, "the quote that starts here is never closed", hint)
 
 

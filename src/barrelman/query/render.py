@@ -181,10 +181,10 @@ def _combine(node: Node, below: list[_Piece], spelling: _Kql) -> _Piece:
             return _Piece(f"{spelling.name(path)}:{{ {below[0].text} }}")
         case Range(field=field, op=op, value=bound):
             return _Piece(f"{spelling.name(field)} {_SYMBOLS[op]} {spelling.bound(bound)}")
-        case Is(field=None, value=value):
-            return _Piece(spelling.value(value))
         case Is(field=field, value=value):
             text = spelling.value(value)
+            if field is None:
+                return _Piece(text)
             return _Piece(f"{spelling.name(field)}:{text}", _ATOM, field, text)
         case _:
             return spelling.condition(node)
@@ -276,4 +276,4 @@ def _instant(epoch_ms: int) -> str:
     try:
         return format_instant(epoch_ms)
     except TimeError:
-        return f"{epoch_ms} ms after 1970-01-01"
+        return f"{epoch_ms} ms after 1970"
