@@ -1,0 +1,238 @@
+"""Bytes -> events: one reader for one source, whatever shapes are mixed in it."""
+
+from __future__ import annotations
+
+from typing import Final, TypeAlias
+
+from barrelman.engine.decode import JSON_SPACE, JSONDecodeError, read
+from barrelman.engine.documents import STREAM_BYTES, Documents, holds_event, read_whole
+from barrelman.engine.lines import LONG_LINE_BYTES, Batch, LineSplitter
+from barrelman.engine.problem import Found, Fragment, Problem, ReadCounts, excerpt_of
+from barrelman.records.event import Event
+
+MAX_EVENT_BYTES: Final = 64 * 1024 * 1024
+
+EventOrProblem: TypeAlias = Event | Problem
+
+_MAX_STREAMS = 256
+_MAX_ENVELOPES = 4
+# A tuple: what it is asked for may be anything, also what cannot be hashed.
+_AUDIT_VERSIONS = ("audit.k8s.io/v1", "audit.k8s.io/v1beta1", "audit.k8s.io/v1alpha1")
+
+
+class EventReader:
+    """Feed it a source's bytes in any pieces; the answers do not depend on the pieces.
+
+    `feed` returns what became certain with these bytes, `finish` what the end makes certain.
+    """
+
+    def __init__(
+        self,
+        *,
+        max_event_bytes: int = MAX_EVENT_BYTES,
+        cluster: str | None = None,
+        stream_bytes: int = STREAM_BYTES,
+    ) -> None:
+        self.counts = ReadCounts()
+        self._cluster = cluster
+        self._max_bytes = max_event_bytes
+        self._stream_bytes = stream_bytes
+        self._splitter = LineSplitter(
+            long_line_bytes=min(LONG_LINE_BYTES, stream_bytes, max_event_bytes)
+        )
+        self._number = 0
+        self._documents = self._new_documents(is_enveloped=False)
+        self._streams: dict[str, _Stream] = {}
+        self._long: _LongLine | None = None
+
+    def feed(self, chunk: bytes) -> list[EventOrProblem]:
+        self.counts.bytes += len(chunk)
+        out: list[EventOrProblem] = []
+        for batch in self._splitter.feed(chunk):
+            self._read_batch(batch, out)
+        return out
+
+    def finish(self) -> list[EventOrProblem]:
+        """The source has ended; what is open is truncated. Feed nothing after it."""
+        out: list[EventOrProblem] = []
+        self._read_batch(self._splitter.finish(), out)
+        self._settle(self._documents.interrupt(), out)
+        while self._streams:
+            for name in list(self._streams):
+                self._close_stream(name, out)
+        return out
+
+    def _new_documents(self, *, is_enveloped: bool) -> Documents:
+        return Documents(
+            max_event_bytes=self._max_bytes,
+            stream_bytes=self._stream_bytes,
+            is_enveloped=is_enveloped,
+        )
+
+    def _read_batch(self, batch: Batch, out: list[EventOrProblem]) -> None:
+        if batch.long_parts:
+            self._read_long(batch.long_parts, out)
+        if batch.long_ended:
+            self._end_long(out)
+        if batch.lines:
+            self._read_lines(batch.lines, out)
+        if batch.begun:
+            self._read_long(batch.begun, out)
+
+    def _read_lines(self, lines: list[bytes], out: list[EventOrProblem]) -> None:
+        """The hot loop: a line that is one audit event is taken without a detour."""
+        number = self._number
+        cluster = self._cluster
+        documents = self._documents
+        counts = self.counts
+        is_busy = documents.is_busy
+        for line in lines:
+            number += 1
+            if not is_busy and line[:1] == b"{":
+                try:
+                    value = read(line)
+                except JSONDecodeError:
+                    pass
+                else:
+                    if value.get("kind") == "Event" and value.get("apiVersion") in _AUDIT_VERSIONS:
+                        counts.lines += 1
+                        counts.events += 1
+                        raw = line if line[-1] == 125 else line.rstrip(JSON_SPACE)
+                        out.append(Event(value, False, raw, number, cluster))
+                    else:
+                        counts.lines += 1
+                        self._settle(documents.value(value, line, number), out)
+                    continue
+            if not line or line.isspace():
+                continue
+            counts.lines += 1
+            self._settle(documents.line(line, number), out)
+            is_busy = documents.is_busy
+        self._number = number
+
+    def _settle(self, answer: list[Found], out: list[EventOrProblem], levels: int = 0) -> None:
+        """Counts and passes on; text out of envelopes is read on in its own stream."""
+        counts = self.counts
+        for found in answer:
+            if isinstance(found, Event):
+                counts.events += 1
+                found.cluster = self._cluster
+                out.append(found)
+            elif isinstance(found, Fragment):
+                self._read_fragment(found, out, levels)
+            else:
+                if found.kind == "malformed":
+                    counts.malformed += 1
+                elif found.kind == "foreign":
+                    counts.foreign += 1
+                else:
+                    counts.gke += 1
+                out.append(found)
+
+    # Envelopes
+
+    def _read_fragment(self, found: Fragment, out: list[EventOrProblem], levels: int) -> None:
+        if levels == _MAX_ENVELOPES:
+            problem = Problem("foreign", "too many wrappers", found.line, excerpt_of(found.text))
+            self._settle([problem], out)
+            return
+        name = f"{levels} {found.stream}"
+        stream = self._streams.pop(name, None)
+        if stream is None:
+            if len(self._streams) == _MAX_STREAMS:
+                self._close_stream(next(iter(self._streams)), out)
+            stream = _Stream(self._new_documents(is_enveloped=True), self._max_bytes, levels + 1)
+        self._streams[name] = stream
+        self._settle(stream.add(found), out, levels + 1)
+
+    def _close_stream(self, name: str, out: list[EventOrProblem]) -> None:
+        stream = self._streams.pop(name, None)
+        if stream is not None:
+            self._settle(stream.close(), out, stream.levels)
+
+    # Long lines
+
+    def _read_long(self, parts: list[bytes], out: list[EventOrProblem]) -> None:
+        if self._long is None:
+            self._number += 1
+            self.counts.lines += 1
+            first = b"".join(parts)
+            is_taken = self._documents.begin_long(first, self._number)
+            self._long = _LongLine(is_taken, self._max_bytes)
+            parts = [] if is_taken else [first]
+        for part in parts:
+            if self._long.is_taken:
+                self._settle(self._documents.go_on_long(part, self._number), out)
+            else:
+                self._long.hold(part)
+
+    def _end_long(self, out: list[EventOrProblem]) -> None:
+        long, self._long = self._long, None
+        if long is None:
+            return
+        if long.is_taken:
+            self._settle(self._documents.go_on_long(b"\n", self._number), out)
+        elif long.is_over_long:
+            self._settle(self._documents.interrupt(), out)
+            reason = f"over-long: more than {self._max_bytes} bytes"
+            head = excerpt_of(long.held)
+            self._settle([Problem("malformed", reason, self._number, head)], out)
+        else:
+            self._settle(self._documents.line(bytes(long.held), self._number), out)
+
+
+class _LongLine:
+    """A long line that cannot be read in parts, held until it is whole or too long."""
+
+    def __init__(self, is_taken: bool, max_bytes: int) -> None:
+        self.is_taken = is_taken
+        self.is_over_long = False
+        self.held = bytearray()
+        self._max_bytes = max_bytes
+
+    def hold(self, part: bytes) -> None:
+        if self.is_over_long:
+            return
+        self.held += part
+        if len(self.held) > self._max_bytes:
+            self.is_over_long = True
+            del self.held[400:]
+
+
+class _Stream:
+    """The text out of one stream of envelopes: parts of lines are joined, lines read on."""
+
+    def __init__(self, documents: Documents, max_bytes: int, levels: int) -> None:
+        self.levels = levels
+        self._documents = documents
+        self._max_bytes = max_bytes
+        self._parts: list[bytes] = []
+        self._size = 0
+        self._line = 0
+
+    def add(self, found: Fragment) -> list[Found]:
+        answer: list[Found] = []
+        if self._parts and found.text[:1] == b"{" and holds_event(read_whole(found.text)):
+            answer += self._flush()
+        self._line = self._line if self._parts else found.line
+        self._parts.append(found.text)
+        self._size += len(found.text)
+        if self._size > self._max_bytes:
+            reason = f"over-long: more than {self._max_bytes} bytes"
+            problem = Problem("malformed", reason, self._line, excerpt_of(self._parts[0]))
+            self._parts, self._size = [], 0
+            return [*answer, problem]
+        if not found.is_partial:
+            answer += self._flush()
+        return answer
+
+    def close(self) -> list[Found]:
+        return self._flush() + self._documents.interrupt()
+
+    def _flush(self) -> list[Found]:
+        text = b"".join(self._parts)
+        self._parts, self._size = [], 0
+        answer: list[Found] = []
+        for line in text.split(b"\n"):
+            answer += self._documents.line(line, self._line)
+        return answer
