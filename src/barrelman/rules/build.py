@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import fields as dataclass_fields
 from typing import Any, Final, TypeAlias
 from uuid import UUID, uuid5
-
-import orjson
 
 from barrelman.errors import BarrelmanError, QueryError, RuleError, UnsupportedError
 from barrelman.query.ast import MATCH_ALL, Node
@@ -108,7 +107,7 @@ def derive_rule_id(fields: Mapping[str, Any]) -> str:
     new. Name, type and query are what makes it another rule.
     """
     made_of = [fields.get(name) for name in ("name", "type", "query")]
-    return str(uuid5(_NAMESPACE, orjson.dumps(made_of).decode()))
+    return str(uuid5(_NAMESPACE, json.dumps(made_of)))
 
 
 def _normalise(data: JsonObject) -> JsonObject:

@@ -6,13 +6,12 @@ path's ending and by content. What cannot be read becomes a Broken and stops not
 
 from __future__ import annotations
 
+import json
 import re
 import tomllib
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Any, Final, Literal, TypeAlias
-
-import orjson
 
 from barrelman.errors import BarrelmanError, Place, RuleError
 from barrelman.rules.locate import JsonLocator, Source, Spot, TomlLocator, json_children
@@ -24,6 +23,7 @@ _TOML_ERROR = re.compile(
     re.DOTALL,
 )
 _JSON_ARRAY = re.compile(rb"\s*\[\s*(?:[{\]]|\Z)")
+_SURROGATE = re.compile(r"\\u[dD][89a-fA-F]")
 _BOM: Final = b"\xef\xbb\xbf"
 
 
@@ -79,10 +79,33 @@ def detect_format(content: bytes, *, path: str) -> Format:
 
 def _parses(content: bytes) -> bool:
     try:
-        orjson.loads(content)
-    except orjson.JSONDecodeError:
+        parse_json(content.decode("utf-8"))
+    except ValueError:
         return False
     return True
+
+
+def parse_json(text: str) -> Any:
+    """One JSON value, by the letter of the standard. Raises JSONDecodeError."""
+    try:
+        data = json.loads(text, parse_constant=_refuse_constant)
+        if _SURROGATE.search(text):
+            json.dumps(data, ensure_ascii=False).encode("utf-8")
+    except json.JSONDecodeError:
+        raise
+    except RecursionError:
+        raise json.JSONDecodeError("nested too deep", text, 0) from None
+    except UnicodeEncodeError:
+        found = _SURROGATE.search(text)
+        at = found.start() if found else 0
+        raise json.JSONDecodeError("half a surrogate pair", text, at) from None
+    except ValueError as error:  # NaN, or more digits than Python takes
+        raise json.JSONDecodeError(str(error), text, 0) from None
+    return data
+
+
+def _refuse_constant(name: str) -> None:
+    raise ValueError(f"{name} is no JSON value")
 
 
 def _read_json(content: bytes, path: str, first_line: int) -> Iterator[Record | Broken]:
@@ -92,8 +115,8 @@ def _read_json(content: bytes, path: str, first_line: int) -> Iterator[Record | 
         return
     source = Source(text, path=path, first_line=first_line)
     try:
-        data = orjson.loads(content)
-    except orjson.JSONDecodeError as error:
+        data = parse_json(text)
+    except json.JSONDecodeError as error:
         place = source.place(error.pos)
         yield Broken(RuleError(f"not JSON: {error.msg}", place=place), place.line or 1, text)
         return

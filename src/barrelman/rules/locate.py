@@ -7,14 +7,13 @@ know how to walk a document, not how to judge it.
 
 from __future__ import annotations
 
+import json
 import re
 import tomllib
 from bisect import bisect_right
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Protocol, TypeAlias
-
-import orjson
 
 from barrelman.errors import Place
 from barrelman.rules.escape import source_offset
@@ -135,7 +134,7 @@ def json_children(text: str, start: int) -> Iterator[tuple[str | int, Span]]:
 def _json_key(literal: str) -> str:
     if "\\" not in literal:
         return literal[1:-1]
-    return str(orjson.loads(literal))
+    return str(json.loads(literal))
 
 
 def _skip_gap(text: str, position: int) -> int:

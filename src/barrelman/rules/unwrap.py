@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, TypeAlias
-
-import orjson
 
 from barrelman.rules.locate import Path
 from barrelman.rules.schema import Problem, mismatch, to_json
@@ -81,6 +80,7 @@ def _fill_placeholders(note: str, transform: JsonObject) -> str:
         if not isinstance(entries, list):
             continue
         for number, entry in enumerate(entries):
-            filled = f"!{{{kind}{orjson.dumps(to_json(entry)).decode()}}}"
+            made = json.dumps(to_json(entry), ensure_ascii=False, separators=(",", ":"))
+            filled = f"!{{{kind}{made}}}"
             note = note.replace(f"${{{kind}_{number}}}", filled)
     return note
