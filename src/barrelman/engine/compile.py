@@ -15,6 +15,8 @@ from barrelman.engine.patterns import compile_pattern
 from barrelman.engine.places import (
     Scope,
     Shape,
+    read_below,
+    read_implied,
     read_leaves,
     read_nodes,
     read_objects,
@@ -83,12 +85,12 @@ class Predicate:
 
     def explain(self, event: Event, *, now_ms: int) -> list[tuple[str, Scalar]]:
         """The values, with their fields, that met conditions of the query; in query order."""
-        found: dict[tuple[str, Scalar], None] = {}
+        found: dict[tuple[str, type, Scalar], None] = {}  # True is not 1
         for each in self.evidence[event.is_document]:
             for value in each.read(event):
                 if each.test(value, now_ms):
-                    found[each.field, value] = None
-        return list(found)
+                    found[each.field, type(value), value] = None
+        return [(name, value) for name, _, value in found]
 
 
 def compile_query(node: Node, catalogue: Catalogue) -> Predicate:
@@ -150,7 +152,9 @@ class _Compiler:
 
     def joined(self, operator: str, children: Iterable[Node | _AnyOf], *, depth: int) -> str:
         parts = [self.expression(child, depth=depth + 1) for child in children]  # type: ignore[arg-type]
-        return f"({operator.join(parts)})" if parts else "False"
+        if not parts:
+            return "True" if operator == " and " else "False"
+        return f"({operator.join(parts)})"
 
     def call(self, leaf: Leaf) -> str:
         name = f"f{len(self.names)}"
@@ -169,6 +173,7 @@ class _Compiler:
             return self.free_text(values)
         if (
             isinstance(target, Text)
+            and not self.is_hidden(target)
             and self.catalogue.type_of(self.scope.prefix + target.value) is FieldType.KEYWORD
             and all(isinstance(value, Text | Boolean) for value in values)
         ):
@@ -198,13 +203,21 @@ class _Compiler:
         name = target.value
         kind = self.catalogue.type_of(self.scope.prefix + name)
         made = make(kind)
-        if made is NEVER:
+        if made is NEVER or self.is_hidden(target):
             return "False"
         self.uses_now |= made.uses_now
         test = made.test
-        read = read_values(name, self.scope)
+        is_flattened = self.catalogue.explicit_type_of(self.scope.prefix + name)
+        if is_flattened is FieldType.FLATTENED:
+            read = read_below(name, self.scope)
+        else:
+            read = read_values(name, self.scope)
         self.note(name, read, test)
         return self.call(lambda x, now_ms: any(test(got, now_ms) for got in read(x)))
+
+    def is_hidden(self, target: Text) -> bool:
+        prefix = self.scope.prefix
+        return self.catalogue.is_hidden(prefix + target.value, prefix=prefix)
 
     def note(self, name: str, read: Callable[[Any], list[Scalar]], test: Test) -> None:
         if not self.negated and not self.scope.prefix:
@@ -212,14 +225,24 @@ class _Compiler:
 
     def exists(self, target: FieldName) -> str:
         if isinstance(target, Pattern):
-            return self.any_field(compile_pattern(target), lambda kind: ValueTest(_present))
+            return self.any_field(
+                compile_pattern(target), lambda kind: ValueTest(existence(kind, empty_text=True))
+            )
         name = target.value
+        if self.is_hidden(target):
+            return "False"
         kind = self.catalogue.type_of(self.scope.prefix + name)
         if kind is FieldType.TEXT:
             read, test = read_values(name, self.scope), existence(kind, empty_text=False)
             return self.call(lambda x, now_ms: any(test(got, now_ms) for got in read(x)))
-        nodes, empty_text = read_nodes(name, self.scope), self.scope.empty_text
-        return self.call(lambda x, now_ms: has_value(nodes(x), empty_text=empty_text))
+        nodes, implied = read_nodes(name, self.scope), read_implied(name, self.scope)
+        empty_text = self.scope.empty_text
+        return self.call(
+            lambda x, now_ms: (
+                has_value(nodes(x), empty_text=empty_text)
+                or has_value(implied(x), empty_text=empty_text)
+            )
+        )
 
     def nested(self, path: FieldName, child: Node) -> str:
         if isinstance(path, Pattern):
@@ -253,6 +276,10 @@ class _Compiler:
     def free_text(self, values: tuple[Value, ...]) -> str:
         """No field: of any field. A pattern is a query_string, whose spaces mean "or"."""
         wanted: list[Value] = []
+        if any(
+            (Wild.RUN,) in split_clauses(v, lower=False) for v in values if isinstance(v, Pattern)
+        ):
+            return "True"
         for value in values:
             if isinstance(value, Pattern):
                 wanted.extend(_as_value(clause) for clause in split_clauses(value, lower=False))
@@ -297,10 +324,6 @@ def _as_value(clause: tuple[str | Wild, ...]) -> Value:
     if any(isinstance(token, Wild) for token in clause):
         return Pattern(clause)
     return Text("".join(str(token) for token in clause))
-
-
-def _present(value: Scalar, now_ms: int) -> bool:
-    return True
 
 
 def _any_test(made: Iterable[ValueTest]) -> ValueTest:

@@ -62,7 +62,8 @@ def _compile_literal(texts: list[str]) -> TextTest:
 
 
 def _compile_general(pieces: list[list[str | Wild]], *, ignore_case: bool) -> TextTest:
-    flags = re.DOTALL | (re.IGNORECASE if ignore_case else 0)
+    # Elasticsearch ignores the case of ASCII letters only.
+    flags = re.DOTALL | (re.IGNORECASE | re.ASCII if ignore_case else 0)
     regexes = [
         re.compile("".join("." if t is Wild.CHAR else re.escape(str(t)) for t in piece), flags)
         for piece in pieces

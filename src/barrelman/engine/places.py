@@ -14,7 +14,7 @@ from typing import Any
 from barrelman.records.ecs import ecs_document
 from barrelman.records.event import Event
 from barrelman.records.fields import AUDIT, ECS_FIELDS, raw_path
-from barrelman.records.paths import Path, Scalar, open_lists, walk_leaves
+from barrelman.records.paths import Path, Scalar, has_value, walk_leaves
 
 Reader = Callable[[Any], list[Scalar]]
 NodeReader = Callable[[Any], list[Any]]
@@ -63,10 +63,32 @@ def read_nodes(name: str, scope: Scope) -> NodeReader:
     return lambda target: path.nodes(root(target))
 
 
+def read_implied(name: str, scope: Scope) -> NodeReader:
+    """The reader of objects that only dotted keys tell of: `a` of `{"a.b": 1}`."""
+    path, root = _locate(name, scope)
+    return lambda target: path.implied(root(target))
+
+
 def read_objects(name: str, scope: Scope) -> NodeReader:
-    """The reader of a nested path: every object there, arrays opened."""
-    read = read_nodes(name, scope)
-    return lambda target: [node for node in open_lists(read(target)) if type(node) is dict]
+    """The reader of a nested path: every object there. Of raw events empty ones were dropped."""
+    path, root = _locate(name, scope)
+    if scope.empty_text:
+        return lambda target: path.objects(root(target))
+    return lambda target: [
+        node for node in path.objects(root(target)) if has_value([node], empty_text=False)
+    ]
+
+
+def read_below(name: str, scope: Scope) -> Reader:
+    """The reader of a flattened field itself: its values are all that stand below it."""
+    path, root = _locate(name, scope)
+
+    def read(target: Any) -> list[Scalar]:
+        there = root(target)
+        leaves = walk_leaves([*path.nodes(there), *path.implied(there)])
+        return [value for _, value in leaves if scope.empty_text or value != ""]
+
+    return read
 
 
 def read_leaves(scope: Scope) -> LeafWalker:

@@ -9,7 +9,6 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cache
 from operator import ge, gt, le, lt
 from typing import Any, Final
 
@@ -27,6 +26,7 @@ Test = Callable[[Scalar, int], bool]
 
 Comparison = Callable[[Any, Any], bool]
 
+_TRUTHS: Final = {"true": True, "false": False, "": False}
 _COMPARE: Final[dict[RangeOp, Comparison]] = {"gt": gt, "gte": ge, "lt": lt, "lte": le}
 _DATE_LITERAL = re.compile(r"now\b.*|\d{4}-\d\d.*", re.ASCII | re.DOTALL)
 _DATE_VALUE = re.compile(r"\d{4}-\d\d-\d\d.*", re.ASCII | re.DOTALL)
@@ -71,7 +71,9 @@ def equality(kind: FieldType | None, value: Value) -> ValueTest:
         case FieldType.TEXT:
             return _analysed(value)
         case FieldType.BOOLEAN:
-            return _boolean(kind, value.value == "true") if value.value != "" else _is_false()
+            # Free text and wildcard names come here with texts that are neither.
+            wanted_truth = _TRUTHS.get(value.value)
+            return NEVER if wanted_truth is None else _boolean(kind, wanted_truth)
         case FieldType.LONG | FieldType.DOUBLE:
             return _number(value.value, whole=kind is FieldType.LONG)
         case FieldType.DATE:
@@ -196,12 +198,13 @@ def _date_span(text: str, read: Callable[[Scalar], int | None] = _as_date_ms) ->
     date = _parse_date(text)
     if date is None:
         return None
+    first, last = _bound(date, round_up=False), _bound(date, round_up=True)
 
     def test(got: Scalar, now_ms: int) -> bool:
         instant = read(got)
         if instant is None:
             return False
-        low, high = _resolve(date, now_ms, False), _resolve(date, now_ms, True)
+        low, high = first(now_ms), last(now_ms)
         return low is not None and high is not None and low <= instant <= high
 
     return ValueTest(test, date.is_relative)
@@ -211,33 +214,31 @@ def _date_order(op: RangeOp, text: str, read: Callable[[Scalar], int | None]) ->
     date = _parse_date(text)
     if date is None:
         return None
-    compare, round_up = _COMPARE[op], op in ("gt", "lte")
+    compare, limit = _COMPARE[op], _bound(date, round_up=op in ("gt", "lte"))
 
     def test(got: Scalar, now_ms: int) -> bool:
         instant = read(got)
         if instant is None:
             return False
-        bound = _resolve(date, now_ms, round_up)
+        bound = limit(now_ms)
         return bound is not None and compare(instant, bound)
 
     return ValueTest(test, date.is_relative)
 
 
-@cache
-def _resolve_fixed(date: DateMath, round_up: bool) -> int | None:
-    try:
-        return date.resolve_ms(0, round_up=round_up)
-    except TimeError:
-        return None
+def _bound(date: DateMath, *, round_up: bool) -> Callable[[int], int | None]:
+    """A date's instant at a run's time; None where it leaves the calendar."""
 
+    def resolve(now_ms: int) -> int | None:
+        try:
+            return date.resolve_ms(now_ms, round_up=round_up)
+        except TimeError:
+            return None
 
-def _resolve(date: DateMath, now_ms: int, round_up: bool) -> int | None:
-    if not date.is_relative:
-        return _resolve_fixed(date, round_up)
-    try:
-        return date.resolve_ms(now_ms, round_up=round_up)
-    except TimeError:
-        return None
+    if date.is_relative:
+        return resolve
+    fixed = resolve(0)
+    return lambda now_ms: fixed
 
 
 def _addresses(text: str) -> ValueTest | None:

@@ -5,9 +5,11 @@ Addresses are 128-bit integers: an IPv4 address is its IPv4-mapped IPv6 one.
 
 from __future__ import annotations
 
+import re
 from ipaddress import AddressValueError, IPv4Address, IPv6Address
 
 _V4_BASE = 0xFFFF << 32
+_LENGTH = re.compile(r"\d{1,3}", re.ASCII)
 
 
 def parse_address(text: object) -> int | None:
@@ -26,7 +28,7 @@ def parse_network(text: str) -> tuple[int, int] | None:
     """First and last address of `10.0.0.0/8`-like text (host bits may be set), else None."""
     address_text, slash, length_text = text.partition("/")
     address = parse_address(address_text)
-    if address is None or not slash or not (length_text.isascii() and length_text.isdigit()):
+    if address is None or not slash or not _LENGTH.fullmatch(length_text):
         return None
     length = int(length_text)
     if ":" not in address_text:

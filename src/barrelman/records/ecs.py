@@ -54,6 +54,10 @@ def _audit_object(event: Event) -> JsonObject:
     annotations = audit.get("annotations")
     if type(annotations) is dict:
         audit["annotations"] = _renamed(annotations)
+    elif type(annotations) is list:
+        audit["annotations"] = [
+            _renamed(item) if type(item) is dict else item for item in open_lists(annotations)
+        ]
     if event.aks_metadata:
         audit["aks_metadata"] = event.aks_metadata
     dropped: JsonObject | None = drop_empty(audit)

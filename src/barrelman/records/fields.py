@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from enum import Enum
+from functools import cached_property
 from typing import Final
 
 from barrelman.records.addresses import parse_address
@@ -48,10 +49,29 @@ class Catalogue:
     """Fields that are typed by their values in spite of the prefix."""
 
     def type_of(self, name: str) -> FieldType | None:
+        if self._flattened and name.startswith(self._flattened):
+            return FieldType.FLATTENED
         found = self.explicit_type_of(name)
         if found is None and self.keyword_prefix and name.startswith(self.keyword_prefix):
             return None if name in self.by_value else FieldType.KEYWORD
         return found
+
+    def is_hidden(self, name: str, *, prefix: str = "") -> bool:
+        """Whether only a nested query reaches the field: one within an object below `prefix`."""
+        return any(
+            len(parent) > len(prefix) and f"{name}.".startswith(parent) for parent in self._nested
+        )
+
+    @cached_property
+    def _flattened(self) -> tuple[str, ...]:
+        return self._beginnings(FieldType.FLATTENED)
+
+    @cached_property
+    def _nested(self) -> tuple[str, ...]:
+        return self._beginnings(FieldType.NESTED)
+
+    def _beginnings(self, kind: FieldType) -> tuple[str, ...]:
+        return tuple(f"{name}." for name, found in self.exact.items() if found is kind)
 
     def explicit_type_of(self, name: str) -> FieldType | None:
         """The type of a field that is listed itself, not by its prefix."""
@@ -187,7 +207,8 @@ def _source_ip(event: Event) -> list[Scalar]:
 
 
 def _related_user(event: Event) -> list[Scalar]:
-    return list(dict.fromkeys([*_present(_UID)(event), *_present(_USERNAME)(event)]))
+    values = [*_present(_UID)(event), *_present(_USERNAME)(event)]
+    return list({(type(value), value): value for value in values}.values())  # True is not 1
 
 
 def _cluster(event: Event) -> list[Scalar]:

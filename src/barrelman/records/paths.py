@@ -21,7 +21,7 @@ class Path:
     rewriting, for objects whose keys Elastic spells otherwise than Kubernetes.
     """
 
-    __slots__ = ("_rename_level", "_renamed", "_steps", "name")
+    __slots__ = ("_rename_level", "_renamed", "_rests", "_steps", "name")
 
     def __init__(
         self,
@@ -41,6 +41,7 @@ class Path:
             )
             for start in range(size)
         )
+        self._rests = tuple(".".join(parts[start:]) + "." for start in range(size))
         self._rename_level, self._renamed = rename if rename else (_END, str)
 
     def nodes(self, root: object) -> list[Any]:
@@ -48,6 +49,17 @@ class Path:
         found: list[Any] = []
         self._walk(root, 0, found)
         return found
+
+    def implied(self, root: object) -> list[dict[str, Any]]:
+        """The objects of that name which only dotted keys tell of: `a` in `{"a.b": 1}`."""
+        found: list[dict[str, Any]] = []
+        self._walk_implied(root, 0, found)
+        return found
+
+    def objects(self, root: object) -> list[dict[str, Any]]:
+        """Every object of that name, arrays opened."""
+        found = [node for node in open_lists(self.nodes(root)) if type(node) is dict]
+        return found + self.implied(root)
 
     def values(self, root: object) -> list[Scalar]:
         """The field's values: every scalar below, arrays opened, objects and nulls left out."""
@@ -72,6 +84,18 @@ class Path:
             for item in open_lists(node):
                 if type(item) is dict:
                     self._walk(item, level, found)
+
+    def _walk_implied(self, node: object, level: int, found: list[dict[str, Any]]) -> None:
+        for item in open_lists([node]):
+            if type(item) is not dict or level == self._rename_level:
+                continue  # renamed keys hold no dots
+            rest = self._rests[level]
+            below = {key[len(rest) :]: item[key] for key in item if key.startswith(rest)}
+            if below:
+                found.append(below)
+            for key, next_level in self._steps[level]:
+                if next_level != _END and key in item:
+                    self._walk_implied(item[key], next_level, found)
 
     def _walk_renamed(self, node: dict[str, Any], level: int, found: list[Any]) -> None:
         for raw_key, value in node.items():

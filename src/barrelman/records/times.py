@@ -18,7 +18,8 @@ EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND: Final = timedelta(microseconds=1)
 UNIT_MS: Final = {"s": 1_000, "m": 60_000, "h": 3_600_000, "d": 86_400_000, "w": 604_800_000}
 
-_DURATION = re.compile(r"(\d+)([smhd])", re.ASCII)
+# No number is read of more digits than any date needs: Python refuses to read thousands.
+_DURATION = re.compile(r"(\d{1,18})([smhd])", re.ASCII)
 # Elasticsearch strict_date_optional_time: every part from the right may be left out.
 _ISO = re.compile(
     r"(?P<year>\d{4})(?:-(?P<month>\d\d)(?:-(?P<day>\d\d)"
@@ -26,7 +27,7 @@ _ISO = re.compile(
     r"(?:[.,](?P<fraction>\d{1,9}))?)?)?)?(?P<zone>Z|[+-]\d\d(?::?\d\d)?)?)?)?)?",
     re.ASCII,
 )
-_MATH = re.compile(r"([+-])(\d*)([yMwdhHms])|/([yMwdhHms])", re.ASCII)
+_MATH = re.compile(r"([+-])(\d{0,18})([yMwdhHms])|/([yMwdhHms])", re.ASCII)
 _SMALL_PARTS: Final = ((1, "month"), (1, "day"), (0, "hour"), (0, "minute"), (0, "second"))
 _PARTS_BELOW: Final = {
     "y": _SMALL_PARTS,
@@ -39,7 +40,7 @@ _PARTS_BELOW: Final = {
     "s": (),
 }
 _EPOCH_TEXT = re.compile(r"\d{11,14}", re.ASCII)
-_EPOCH_MS = re.compile(r"-?\d{5,}", re.ASCII)
+_EPOCH_MS = re.compile(r"-?\d{5,18}", re.ASCII)
 
 
 def parse_duration_ms(text: str) -> int:
