@@ -101,12 +101,13 @@ def draw_caret(place: Place) -> str:
     """
     if place.text is None or place.column is None:
         return ""
-    text = "".join(char if char.isprintable() else " " for char in place.text)
+    text = place.text  # may be megabytes: only the window of it is looked at
     column = min(max(place.column, 1), len(text) + 1)
     start = 0
     if len(text) > _CARET_WINDOW:
         start = max(0, min(column - 1 - _CARET_WINDOW // 2, len(text) - _CARET_WINDOW))
-    shown = text[start : start + _CARET_WINDOW]
+    window = text[start : start + _CARET_WINDOW]
+    shown = "".join(char if char.isprintable() else " " for char in window)
     return f"    {shown}\n    {' ' * (column - 1 - start)}^"
 
 

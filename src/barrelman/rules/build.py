@@ -9,7 +9,7 @@ from typing import Any, Final, TypeAlias
 from uuid import UUID, uuid5
 
 from barrelman.errors import BarrelmanError, QueryError, RuleError, UnsupportedError
-from barrelman.query.ast import MATCH_ALL, Node
+from barrelman.query.ast import Node
 from barrelman.query.kql import parse_kql
 from barrelman.records.times import UNIT_MS, parse_date_math, parse_duration_ms
 from barrelman.rules.checks import check_together
@@ -64,12 +64,7 @@ def build_rule(
 ) -> LoadedRule:
     """Checks a rule in API form that stands at `spot`. `earlier` errors count as its own."""
     place = spot.place()
-    problems: list[Problem] = []
-    data = _normalise(data)
-    rule_type = data["type"] if data.get("type") in RULE_TYPES else None
-    fields = Table(fields_of(rule_type, is_toml=is_toml)).check(data, (), problems)
-    broken = frozenset(str(problem.at[0]) for problem in problems if problem.at)
-    problems += check_together(fields, broken=broken, is_toml=is_toml)
+    fields, problems, broken = _check_fields(data, is_toml=is_toml)
     errors = [*earlier, *(_to_error(problem, spot) for problem in problems)]
     query_ast, query_errors = _parse_queries(fields, broken, spot)
     filter_ast, filter_errors, gaps = _parse_filters(fields, broken, spot)
@@ -97,6 +92,19 @@ def build_rule(
         notes=_find_notes(rule, metadata) if rule is not None else (),
         errors=tuple(errors) or tuple(gaps),
     )
+
+
+def _check_fields(
+    data: JsonObject, *, is_toml: bool
+) -> tuple[JsonObject, list[Problem], frozenset[str]]:
+    """The cleaned fields, what is wrong, and the names of the fields that are."""
+    problems: list[Problem] = []
+    data = _normalise(data)
+    rule_type = data["type"] if data.get("type") in RULE_TYPES else None
+    fields = Table(fields_of(rule_type, is_toml=is_toml)).check(data, (), problems)
+    broken = frozenset(str(problem.at[0]) for problem in problems if problem.at)
+    problems += check_together(fields, broken=broken, is_toml=is_toml)
+    return fields, problems, broken
 
 
 def derive_rule_id(fields: Mapping[str, Any]) -> str:
@@ -238,7 +246,7 @@ def _make_rule(
         interval_ms=parse_duration_ms(fields["interval"]),
         from_=parse_date_math(fields["from"]),
         query_ast=query_ast,
-        filter_ast=filter_ast if filter_ast is not None else MATCH_ALL,
+        filter_ast=filter_ast,
         parameters=fields,
         metadata=metadata,
         path=path or "",

@@ -126,7 +126,7 @@ class _Reader:
         self._seen: set[tuple[int, int]] = set()
 
     def read(self, path: Path) -> None:
-        if not path.is_dir():
+        if not os.path.isdir(path):  # unlike Path.is_dir, never raises
             self._read_one(path, named=True)
             return
         for found in self._walk(path):
@@ -158,8 +158,8 @@ class _Reader:
     def _walk(self, folder: Path) -> Iterator[Path]:
         """Rule files below a folder, in the order of their paths."""
         roots = [folder]
-        if (folder / "rules").is_dir():
-            roots = [folder / name for name in _CHECKOUT_FOLDERS if (folder / name).is_dir()]
+        if os.path.isdir(folder / "rules"):
+            roots = [folder / name for name in _CHECKOUT_FOLDERS if os.path.isdir(folder / name)]
         for root in roots:
             for place, folders, names in os.walk(root, onerror=self._note_error):
                 folders[:] = sorted(name for name in folders if not name.startswith("."))
@@ -243,7 +243,7 @@ def _with_value_files(
         if list_id in (".", "..") or "/" in list_id or "\\" in list_id or "\0" in list_id:
             continue  # an id, not a way out of the folder; the item's own error tells the rest
         for path in (folder / list_id, folder / f"{list_id}.txt"):
-            if path.is_file() and list_id not in extra:
+            if os.path.isfile(path) and list_id not in extra:
                 content = _read_file(path, errors)
                 if content is not None:
                     text = content.decode("utf-8", "replace")
