@@ -25,8 +25,10 @@ STREAM_BYTES: Final = 4 * 1024 * 1024
 
 _OPEN_ARRAY, _OPEN_OBJECT, _COMMA = b"[{,"
 _BRACKETS = b"{["
-_REREAD_FACTOR = 4
-_REREAD_START_BYTES = 1024 * 1024
+_REREAD_FACTOR = 3
+_REREAD_START_BYTES = 65_536
+_LINE_COST_BYTES = 32
+_MAX_RESCUES = 256
 _MAX_PREFIX_BYTES = 1024
 _MAX_GLUED_TRIES = 8
 _SEEK_TAIL_BYTES = 4096
@@ -73,6 +75,8 @@ class Documents:
         self._reread_budget = _REREAD_START_BYTES
         self._out: Answer = []
         self._is_long = False
+        self._rescues = 0
+        """In vain, one after the other."""
         self._seek_tail: bytes | None = None
         """Within a long line, after a break: the end of what has been searched for an object."""
 
@@ -85,7 +89,8 @@ class Documents:
 
     def line(self, line: bytes, number: int) -> Answer:
         """Reads one line, without its line feed."""
-        self._reread_budget += _REREAD_FACTOR * (len(line) + 1)
+        self._reread_budget += _REREAD_FACTOR * (len(line) + _LINE_COST_BYTES)
+        self._rescues = 0
         self._queue.append((number, line))
         self._drain()
         return self._take_out()
@@ -120,7 +125,7 @@ class Documents:
         if not text:
             return
         is_rest = self._is_resyncing and _is_rest(line, text)
-        self._is_resyncing = is_rest and line[:1] not in (b"}", b"]")
+        self._is_resyncing = is_rest
         if text[0] not in _BRACKETS or (text[0] == _OPEN_ARRAY and not _match_array(text)):
             self._read_text(text, number, is_quiet=is_rest)
             return
@@ -167,6 +172,7 @@ class Documents:
                 return False
         self._is_resyncing = False
         self._is_long = True
+        self._rescues = 0
         self._advance(Document(text, number, is_quiet=False))
         return True
 
@@ -280,7 +286,10 @@ class Documents:
     def _complete(self, document: Document) -> None:
         scanner = document.scanner
         is_streamed = document.is_split or document.size > self._stream_bytes
-        if scanner.has_list and is_streamed:
+        # Over several lines elements go one by one too: each then knows its own line.
+        if scanner.has_list and (
+            is_streamed or (scanner.may_have_list and not document.is_on_one_line)
+        ):
             self._split(document)
             self._settle_labels(document)
             return
@@ -355,8 +364,9 @@ class Documents:
     def _rescue(self, document: Document, at: int) -> None:
         """Goes on at the next object in what is left of a broken line."""
         self._seek_tail = None
-        found = _find_object(document.buffer, at)
+        found = _find_object(document.buffer, at) if self._rescues < _MAX_RESCUES else None
         if found is not None:
+            self._rescues += 1
             document.begin_at(found.start(), is_quiet=True)
             self._document = document
         elif self._is_long:
@@ -377,7 +387,7 @@ class Documents:
                 return
 
     def _reread(self, lines: list[tuple[int, bytes]], *, has_breaking_line: bool) -> None:
-        cost = sum(len(line) + 1 for _, line in lines)
+        cost = sum(len(line) + _LINE_COST_BYTES for _, line in lines)
         if cost > self._reread_budget:
             lines = lines[-1:] if has_breaking_line else []
         else:
@@ -390,6 +400,8 @@ class Documents:
                 continue
             found.line = found.line or line
             self._out.append(found)
+            if isinstance(found, Event):
+                self._rescues = 0
 
     def _report(self, reason: str, line: int, data: bytes, is_quiet: bool) -> None:
         if not is_quiet:

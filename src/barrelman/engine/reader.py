@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Final, TypeAlias
 
 from barrelman.engine.decode import JSON_SPACE, JSONDecodeError, read
@@ -14,6 +15,7 @@ MAX_EVENT_BYTES: Final = 64 * 1024 * 1024
 
 EventOrProblem: TypeAlias = Event | Problem
 
+_CLOSE_OBJECT = ord("}")
 _MAX_STREAMS = 256
 _MAX_ENVELOPES = 4
 # A tuple: what it is asked for may be anything, also what cannot be hashed.
@@ -23,7 +25,7 @@ _AUDIT_VERSIONS = ("audit.k8s.io/v1", "audit.k8s.io/v1beta1", "audit.k8s.io/v1al
 class EventReader:
     """Feed it a source's bytes in any pieces; the answers do not depend on the pieces.
 
-    `feed` returns what became certain with these bytes, `finish` what the end makes certain.
+    `feed` gives what became certain with these bytes, `finish` what the end makes certain.
     """
 
     def __init__(
@@ -44,23 +46,25 @@ class EventReader:
         self._documents = self._new_documents(is_enveloped=False)
         self._streams: dict[str, _Stream] = {}
         self._long: _LongLine | None = None
+        self._out: list[EventOrProblem] = []
 
-    def feed(self, chunk: bytes) -> list[EventOrProblem]:
+    def feed(self, chunk: bytes) -> Iterator[EventOrProblem]:
+        """Reads on. Exhaust it before the next call: it works as it is iterated.
+
+        Events come one by one so that each can be let go before the next is decoded.
+        """
         self.counts.bytes += len(chunk)
-        out: list[EventOrProblem] = []
         for batch in self._splitter.feed(chunk):
-            self._read_batch(batch, out)
-        return out
+            yield from self._read_batch(batch)
 
-    def finish(self) -> list[EventOrProblem]:
+    def finish(self) -> Iterator[EventOrProblem]:
         """The source has ended; what is open is truncated. Feed nothing after it."""
-        out: list[EventOrProblem] = []
-        self._read_batch(self._splitter.finish(), out)
-        self._settle(self._documents.interrupt(), out)
+        yield from self._read_batch(self._splitter.finish())
+        self._end_long()
+        self._settle(self._documents.interrupt())
         while self._streams:
-            for name in list(self._streams):
-                self._close_stream(name, out)
-        return out
+            self._close_stream(next(iter(self._streams)))
+        yield from self._take_out()
 
     def _new_documents(self, *, is_enveloped: bool) -> Documents:
         return Documents(
@@ -69,90 +73,96 @@ class EventReader:
             is_enveloped=is_enveloped,
         )
 
-    def _read_batch(self, batch: Batch, out: list[EventOrProblem]) -> None:
+    def _read_batch(self, batch: Batch) -> Iterator[EventOrProblem]:
         if batch.long_parts:
-            self._read_long(batch.long_parts, out)
+            self._read_long(batch.long_parts)
         if batch.long_ended:
-            self._end_long(out)
+            self._end_long()
+        if self._out:
+            yield from self._take_out()
         if batch.lines:
-            self._read_lines(batch.lines, out)
+            yield from self._read_lines(batch.lines)
         if batch.begun:
-            self._read_long(batch.begun, out)
+            self._read_long(batch.begun)
+            yield from self._take_out()
 
-    def _read_lines(self, lines: list[bytes], out: list[EventOrProblem]) -> None:
+    def _take_out(self) -> list[EventOrProblem]:
+        out, self._out = self._out, []
+        return out
+
+    def _read_lines(self, lines: list[bytes]) -> Iterator[EventOrProblem]:
         """The hot loop: a line that is one audit event is taken without a detour."""
-        number = self._number
         cluster = self._cluster
         documents = self._documents
         counts = self.counts
         is_busy = documents.is_busy
-        for line in lines:
-            number += 1
+        for number, line in enumerate(lines, self._number + 1):
             if not is_busy and line[:1] == b"{":
                 try:
                     value = read(line)
                 except JSONDecodeError:
                     pass
                 else:
+                    counts.lines += 1
                     if value.get("kind") == "Event" and value.get("apiVersion") in _AUDIT_VERSIONS:
-                        counts.lines += 1
                         counts.events += 1
-                        raw = line if line[-1] == 125 else line.rstrip(JSON_SPACE)
-                        out.append(Event(value, False, raw, number, cluster))
+                        raw = line if line[-1] == _CLOSE_OBJECT else line.rstrip(JSON_SPACE)
+                        yield Event(value, False, raw, number, cluster)
                     else:
-                        counts.lines += 1
-                        self._settle(documents.value(value, line, number), out)
+                        self._settle(documents.value(value, line, number))
+                        yield from self._take_out()
                     continue
             if not line or line.isspace():
                 continue
             counts.lines += 1
-            self._settle(documents.line(line, number), out)
+            self._settle(documents.line(line, number))
             is_busy = documents.is_busy
-        self._number = number
+            if self._out:
+                yield from self._take_out()
+        self._number += len(lines)
 
-    def _settle(self, answer: list[Found], out: list[EventOrProblem], levels: int = 0) -> None:
+    def _settle(self, answer: list[Found], levels: int = 0) -> None:
         """Counts and passes on; text out of envelopes is read on in its own stream."""
         counts = self.counts
         for found in answer:
+            if isinstance(found, Fragment):
+                self._read_fragment(found, levels)
+                continue
             if isinstance(found, Event):
                 counts.events += 1
                 found.cluster = self._cluster
-                out.append(found)
-            elif isinstance(found, Fragment):
-                self._read_fragment(found, out, levels)
+            elif found.kind == "malformed":
+                counts.malformed += 1
+            elif found.kind == "foreign":
+                counts.foreign += 1
             else:
-                if found.kind == "malformed":
-                    counts.malformed += 1
-                elif found.kind == "foreign":
-                    counts.foreign += 1
-                else:
-                    counts.gke += 1
-                out.append(found)
+                counts.gke += 1
+            self._out.append(found)
 
     # Envelopes
 
-    def _read_fragment(self, found: Fragment, out: list[EventOrProblem], levels: int) -> None:
+    def _read_fragment(self, found: Fragment, levels: int) -> None:
         if levels == _MAX_ENVELOPES:
             problem = Problem("foreign", "too many wrappers", found.line, excerpt_of(found.text))
-            self._settle([problem], out)
+            self._settle([problem])
             return
         name = f"{levels} {found.stream}"
         stream = self._streams.pop(name, None)
         if stream is None:
             if len(self._streams) == _MAX_STREAMS:
-                self._close_stream(next(iter(self._streams)), out)
+                self._close_stream(next(iter(self._streams)))
             stream = _Stream(self._new_documents(is_enveloped=True), self._max_bytes, levels + 1)
         self._streams[name] = stream
-        self._settle(stream.add(found), out, levels + 1)
+        self._settle(stream.add(found), levels + 1)
 
-    def _close_stream(self, name: str, out: list[EventOrProblem]) -> None:
+    def _close_stream(self, name: str) -> None:
         stream = self._streams.pop(name, None)
         if stream is not None:
-            self._settle(stream.close(), out, stream.levels)
+            self._settle(stream.close(), stream.levels)
 
     # Long lines
 
-    def _read_long(self, parts: list[bytes], out: list[EventOrProblem]) -> None:
+    def _read_long(self, parts: list[bytes]) -> None:
         if self._long is None:
             self._number += 1
             self.counts.lines += 1
@@ -162,23 +172,23 @@ class EventReader:
             parts = [] if is_taken else [first]
         for part in parts:
             if self._long.is_taken:
-                self._settle(self._documents.go_on_long(part, self._number), out)
+                self._settle(self._documents.go_on_long(part, self._number))
             else:
                 self._long.hold(part)
 
-    def _end_long(self, out: list[EventOrProblem]) -> None:
+    def _end_long(self) -> None:
         long, self._long = self._long, None
         if long is None:
             return
         if long.is_taken:
-            self._settle(self._documents.go_on_long(b"\n", self._number), out)
+            self._settle(self._documents.go_on_long(b"\n", self._number))
         elif long.is_over_long:
-            self._settle(self._documents.interrupt(), out)
+            self._settle(self._documents.interrupt())
             reason = f"over-long: more than {self._max_bytes} bytes"
             head = excerpt_of(long.held)
-            self._settle([Problem("malformed", reason, self._number, head)], out)
+            self._settle([Problem("malformed", reason, self._number, head)])
         else:
-            self._settle(self._documents.line(bytes(long.held), self._number), out)
+            self._settle(self._documents.line(bytes(long.held), self._number))
 
 
 class _LongLine:

@@ -92,7 +92,8 @@ class Scanner:
         self._is_key = False
         self._top_key = ""
         self._key = ""
-        self._may_have_list = True
+        self.may_have_list = True
+        """No key so far says that the document's arrays are its own."""
 
     @property
     def wants_element(self) -> bool:
@@ -178,7 +179,7 @@ class Scanner:
         if len(self._stack) == 1:
             self._top_key = key
             if forbids_list(key):
-                self._may_have_list = False
+                self.may_have_list = False
 
     def _begin_string(self, at: int, *, is_key: bool) -> int:
         self.last_string = at
@@ -273,7 +274,7 @@ class Scanner:
     def _is_list(self, depth: int) -> bool:
         if depth == 0:
             return True
-        if not self._may_have_list or _OPEN_ARRAY in self._stack[:depth]:
+        if not self.may_have_list or _OPEN_ARRAY in self._stack[:depth]:
             return False
         if depth == 1:
             return self._key in LIST_KEYS
