@@ -1,0 +1,240 @@
+"""PATHs as typed -> the sources they name, and the bytes of each."""
+
+from __future__ import annotations
+
+import glob
+import io
+import os
+import re
+import select
+import stat
+import sys
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO, Final, TypeAlias
+
+from barrelman.errors import InputError, Place
+from barrelman.settings.decompress import decompress
+
+CHUNK_BYTES: Final = 1024 * 1024
+STDIN_NAME: Final = "<stdin>"
+
+_COMPRESSED = re.compile(r"\.(?:gz|gzip|zst|zstd|bz2|xz)$", re.IGNORECASE)
+_DATE = r"\d{4}-?\d{2}-?\d{2}(?:[T_-]?\d{2}[-:]?\d{2}(?:[-:]?\d{2}(?:\.\d+)?)?)?"
+# audit-2026-11-23T07-06-00.000.log, as the API server rotates
+_DATED_STEM = re.compile(rf"(?P<stem>.*?)[-._](?P<date>{_DATE})(?P<suffix>\.[A-Za-z]+)")
+# audit.log-20261123 and audit.log.2026-11-23, as logrotate does with dates
+_DATED_END = re.compile(rf"(?P<stem>.+?)[-.](?P<date>{_DATE})")
+# audit.log.2, as logrotate does without
+_NUMBERED = re.compile(r"(?P<stem>.+?)\.(?P<number>\d{1,6})")
+
+SortKey: TypeAlias = tuple[tuple[str, ...], str, int, int, str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """Something to read events from."""
+
+    name: str
+    """As a person knows it: the path, or `<stdin>`."""
+    path: Path | None
+    """None is standard input."""
+    size_bytes: int | None
+    """As it lies on disk; None where that is not known."""
+    is_live: bool
+    """A pipe, a terminal, a device: its end is not there yet."""
+
+
+def expand_sources(paths: Sequence[str]) -> list[Source | InputError]:
+    """The sources that the PATHs name, in their order; within a folder the oldest log first.
+
+    A PATH that names nothing becomes an error in its place; the others stay.
+    """
+    found: list[Source | InputError] = []
+    for path in paths:
+        try:
+            found += _expand(path)
+        except OSError as error:
+            found.append(_error(path, error))
+    return found
+
+
+def _expand(path: str) -> list[Source | InputError]:
+    if path == "-":
+        return [_stdin_source()]
+    try:
+        status = os.stat(path)
+    except (FileNotFoundError, NotADirectoryError):
+        if not os.path.lexists(path) and glob.has_magic(path):
+            return _expand_glob(path)
+        raise
+    except ValueError:  # a NUL in the name
+        return [InputError(f"cannot read {path!r}: no file has such a name")]
+    if stat.S_ISDIR(status.st_mode):
+        return _expand_folder(path)
+    return [_file_source(path, status)]
+
+
+def _stdin_source() -> Source:
+    try:
+        status = os.fstat(sys.stdin.fileno())
+    except (OSError, ValueError, AttributeError):
+        return Source(STDIN_NAME, None, None, True)
+    is_file = stat.S_ISREG(status.st_mode)
+    return Source(STDIN_NAME, None, status.st_size if is_file else None, not is_file)
+
+
+def _file_source(path: str, status: os.stat_result) -> Source:
+    is_file = stat.S_ISREG(status.st_mode)
+    return Source(path, Path(path), status.st_size if is_file else None, not is_file)
+
+
+def _expand_glob(pattern: str) -> list[Source | InputError]:
+    """The files that a pattern matches; its folders only where it matches nothing else."""
+    matches = sorted(glob.glob(pattern, recursive=True), key=_age_key)
+    files = [match for match in matches if not os.path.isdir(match)]
+    if files:
+        return _sources_of(files)
+    found: list[Source | InputError] = []
+    for match in matches:
+        found += _expand_folder(match)
+    if not found:
+        place = Place(path=pattern)
+        return [InputError("no file matches this pattern", place=place)]
+    return found
+
+
+def _expand_folder(folder: str) -> list[Source | InputError]:
+    files: list[str] = []
+    errors: list[Source | InputError] = []
+    seen: set[tuple[int, int]] = set()
+    waiting = [folder]
+    while waiting:
+        current = waiting.pop()
+        try:
+            status = os.stat(current)
+            if (status.st_dev, status.st_ino) in seen:
+                continue  # a link back to a folder that is being read
+            seen.add((status.st_dev, status.st_ino))
+            with os.scandir(current) as entries:
+                names = [entry.path for entry in entries if not entry.name.startswith(".")]
+        except OSError as error:
+            errors.append(_error(current, error))
+            continue
+        for name in sorted(names, reverse=True):
+            if os.path.isdir(name):
+                waiting.append(name)
+            else:
+                files.append(name)
+    found = _sources_of(sorted(files, key=_age_key)) + errors
+    if not found:
+        hint = "hidden files are left out; name them to read them"
+        return [InputError("no file in this folder", place=Place(path=folder), hint=hint)]
+    return found
+
+
+def _sources_of(files: Iterable[str]) -> list[Source | InputError]:
+    """One source a file; a file that several names lead to is read once."""
+    found: list[Source | InputError] = []
+    seen: set[str] = set()
+    for file in files:
+        real = os.path.realpath(file)
+        if real in seen:
+            continue
+        seen.add(real)
+        try:
+            status = os.stat(file)
+        except OSError as error:
+            found.append(_error(file, error))
+            continue
+        if stat.S_ISREG(status.st_mode):  # sockets and pipes in a folder are nobody's log
+            found.append(_file_source(file, status))
+    return found
+
+
+def _age_key(path: str) -> SortKey:
+    """Sorts by folder, then by log, the oldest rotation first and the current file last."""
+    parent, name = os.path.split(path)
+    plain = _COMPRESSED.sub("", name)
+    folders = tuple(parent.split(os.sep))
+    match = _DATED_STEM.fullmatch(plain)
+    if match is not None:
+        date = re.sub(r"\D", "", match["date"])
+        return (folders, match["stem"] + match["suffix"], 0, 0, date, name)
+    match = _DATED_END.fullmatch(plain)
+    if match is not None:
+        return (folders, match["stem"], 0, 0, re.sub(r"\D", "", match["date"]), name)
+    match = _NUMBERED.fullmatch(plain)
+    if match is not None:
+        return (folders, match["stem"], 1, -int(match["number"]), "", name)
+    return (folders, plain, 2, 0, "", name)
+
+
+def _error(path: str, error: OSError) -> InputError:
+    return InputError(f"cannot be read: {error.strerror or error}", place=Place(path=path))
+
+
+def read_chunks(
+    source: Source,
+    *,
+    stdin: BinaryIO | None = None,
+    on_raw_bytes: Callable[[int], None] | None = None,
+    idle_seconds: float | None = None,
+) -> Iterator[bytes]:
+    """The plain bytes of a source, decompressed where need be.
+
+    `on_raw_bytes` is told of every read, before decompression. With `idle_seconds` a live
+    source gives b"" whenever nothing came for so long. Raises InputError where the source
+    cannot be opened or read to its end, after all that could be read.
+    """
+    try:
+        raw = _read_raw(source, stdin, idle_seconds if source.is_live else None)
+        yield from decompress(_count(raw, on_raw_bytes))
+    except OSError as error:
+        raise _error(source.name, error) from None
+    except InputError as error:
+        raise error.at(path=source.name) from None
+
+
+def _count(chunks: Iterator[bytes], on_raw_bytes: Callable[[int], None] | None) -> Iterator[bytes]:
+    for chunk in chunks:
+        if on_raw_bytes is not None and chunk:
+            on_raw_bytes(len(chunk))
+        yield chunk
+
+
+def _read_raw(
+    source: Source, stdin: BinaryIO | None, idle_seconds: float | None
+) -> Iterator[bytes]:
+    if source.path is None:
+        yield from _read_stream(stdin or sys.stdin.buffer, idle_seconds)
+        return
+    with open(source.path, "rb", buffering=0) as file:
+        yield from _read_stream(file, idle_seconds)
+
+
+def _read_stream(stream: BinaryIO | io.FileIO, idle_seconds: float | None) -> Iterator[bytes]:
+    """What is there, as soon as it is there. The file may grow or shrink meanwhile."""
+    read = getattr(stream, "read1", stream.read)
+    fileno = _fileno(stream)
+    while True:
+        if idle_seconds is not None and fileno is not None:
+            while not select.select([fileno], [], [], idle_seconds)[0]:
+                yield b""
+        chunk = read(CHUNK_BYTES)
+        if chunk is None:  # a pipe that does not block, and is empty
+            if fileno is not None:
+                select.select([fileno], [], [], idle_seconds)
+            yield b""
+            continue
+        if not chunk:
+            return
+        yield chunk
+
+
+def _fileno(stream: BinaryIO | io.FileIO) -> int | None:
+    try:
+        return stream.fileno()
+    except (OSError, ValueError):  # a stream in memory
+        return None
