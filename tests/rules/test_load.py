@@ -83,7 +83,6 @@ TOML_PROBLEMS = [
     ("risk_score = 21", "risk_score = 2.5", "risk_score: expected a whole number", 11, 14),
     ("risk_score = 21", "risk_score = 2026-11-23", "found a date or time", 11, 14),
     ('"low"', '"tiny"', "severity: expected", 13, 12),
-    ('creation_date = "2026/11/23"\n', "", "metadata.creation_date: missing", 1, 1),
     (
         'updated_date = "2026/11/23"',
         'updated_date = "2026-11-23"',
@@ -92,7 +91,6 @@ TOML_PROBLEMS = [
     ),
     ('updated_date = "2026/11/23"', 'updated_date = "2026/13/01"', "is not a day", 3, 16),
     ('"production"', '"finished"', "metadata.maturity: expected", 4, 12),
-    (TOML[: TOML.index("[rule]")], "", "metadata: missing, and it is required", 1, 1),
     ('name = "N"', 'name = "N"\nindex = ["a"]\ndata_view_id = "v"', "given beside index", 12, 16),
     (
         'name = "N"',
@@ -472,3 +470,9 @@ def test_any_damage_to_a_toml_rule_gives_one_rule(at: int, inserted: str, remove
     text = TOML[:at] + inserted + TOML[at + removed :]
     [loaded] = load_rules(text, path="r.toml").rules
     assert loaded.status in ("ready", "unsupported", "invalid")
+
+
+def test_a_rule_without_the_repositorys_metadata_is_ready() -> None:
+    without = TOML[TOML.index("[rule]") :]
+    (loaded,) = load_rules(without, path="mine.toml").rules
+    assert (loaded.status, loaded.reason) == ("ready", "")

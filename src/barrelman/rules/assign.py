@@ -7,8 +7,10 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from barrelman.errors import ExceptionListError
+from barrelman.errors import ExceptionListError, QueryTypeError
 from barrelman.query.ast import MATCH_ALL, Node, Not
+from barrelman.query.typecheck import check_types
+from barrelman.records.fields import AUDIT_CATALOGUE
 from barrelman.rules.exceptions import ExceptionSet, item_node, merge_sets
 from barrelman.rules.filters import all_of, any_of
 from barrelman.rules.rule import Rule
@@ -130,8 +132,16 @@ class _Book:
         nodes: dict[int, Node] = {}
         errors: list[ExceptionListError] = []
         for index in sorted(indexes):
-            node, problems = item_node(self._items[index], value_lists=self._value_lists)
+            item = self._items[index]
+            node, problems = item_node(item, value_lists=self._value_lists)
             errors += problems
-            if node is not None:
+            if node is None:
+                continue
+            try:
+                check_types(node, AUDIT_CATALOGUE)
+            except QueryTypeError as error:
+                message = f"{item.label} is not applied: {error.message}"
+                errors.append(ExceptionListError(message, place=item.place, hint=error.hint))
+            else:
                 nodes[index] = node
         return nodes, errors

@@ -8,9 +8,17 @@ from dataclasses import fields as dataclass_fields
 from typing import Any, Final, TypeAlias
 from uuid import UUID, uuid5
 
-from barrelman.errors import BarrelmanError, QueryError, RuleError, UnsupportedError
+from barrelman.errors import (
+    BarrelmanError,
+    QueryError,
+    QueryTypeError,
+    RuleError,
+    UnsupportedError,
+)
 from barrelman.query.ast import Node
 from barrelman.query.kql import parse_kql
+from barrelman.query.typecheck import check_types
+from barrelman.records.fields import AUDIT_CATALOGUE
 from barrelman.records.times import UNIT_MS, parse_date_math, parse_duration_ms
 from barrelman.rules.checks import check_together
 from barrelman.rules.filters import all_of, parse_filter
@@ -51,7 +59,9 @@ _NOT_RUN: Final = {
 
 def parse_rule_query(text: str) -> Node:
     """A rule's KQL, parsed and checked. Raises QueryError with a place within `text`."""
-    return parse_kql(text)
+    node = parse_kql(text)
+    check_types(node, AUDIT_CATALOGUE, text=text)
+    return node
 
 
 def build_rule(
@@ -175,10 +185,12 @@ def _parse_filters(
             where = f"{name}[{index}]"
             try:
                 node = parse_filter(filter_)
+                if node is not None and name == "filters":
+                    check_types(node, AUDIT_CATALOGUE)
             except UnsupportedError as gap:
                 message = f"{where}: {gap.message} do not run yet"
                 gaps.append(UnsupportedError(message, place=spot.place((name, index))))
-            except RuleError as error:
+            except (RuleError, QueryTypeError) as error:
                 message = f"{where}: {error.message}"
                 errors.append(RuleError(message, place=spot.place((name, index))))
             else:

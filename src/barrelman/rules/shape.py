@@ -272,10 +272,12 @@ _TOML_SUPPRESSION: Final = Table(
 _TOML_DATE: Final = String(
     pattern=_METADATA_DATE, expected="a date such as '2026/11/23'", parse=_parse_metadata_date
 )
+# The public repository demands both dates; a rule that lacks them still detects.
 METADATA: Final = Table(
     {
-        **_required(creation_date=_TOML_DATE, updated_date=_TOML_DATE),
         **_optional(
+            creation_date=_TOML_DATE,
+            updated_date=_TOML_DATE,
             maturity=String(choices=MATURITIES),
             integration=ListOf(_NAME, single=True),
             min_stack_version=_NAME,

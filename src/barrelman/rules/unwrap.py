@@ -40,15 +40,7 @@ def unwrap_toml(document: JsonObject) -> TomlRule:
         data["note"] = _fill_placeholders(note, transform)
     metadata_problems: list[Problem] = []
     metadata = document.get("metadata")
-    if metadata is None:
-        metadata_problems.append(
-            Problem(
-                ("metadata",),
-                "metadata: missing, and it is required",
-                "add a [metadata] table with creation_date, updated_date and maturity",
-            )
-        )
-    else:
+    if metadata is not None:
         METADATA.check(metadata, ("metadata",), metadata_problems)
     kept = to_json(metadata) if isinstance(metadata, dict) else {}
     return TomlRule(data, kept, aliases, tuple(problems), tuple(metadata_problems))

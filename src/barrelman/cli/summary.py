@@ -1,0 +1,160 @@
+"""The account that a scan gives at its end, on stderr."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Final
+
+from barrelman.cli.describe import printable
+from barrelman.detection.overrides import SEVERITIES
+from barrelman.detection.scan import ScanCounts
+from barrelman.records.times import format_instant
+from barrelman.rules.rule import Rule
+from barrelman.settings.scan import RuleSettings
+
+_MOST_LISTED: Final = 5
+
+
+@dataclass
+class Reading:
+    """What was read, over all sources."""
+
+    sources: int = 0
+    bytes: int = 0
+    malformed: int = 0
+    foreign: int = 0
+    gke: int = 0
+    seconds: float = 0.0
+    interrupted: bool = False
+    span_us: tuple[int, int] | None = None
+    samples: dict[str, int] = field(default_factory=dict)
+    """How many problems of each kind were shown as they came."""
+
+
+def summary_lines(
+    reading: Reading,
+    counts: ScanCounts,
+    settings: RuleSettings,
+    blind: Sequence[tuple[Rule, str]],
+) -> Iterator[str]:
+    """The summary, a line at a time: first what was found, then what was not, and why."""
+    if reading.interrupted:
+        yield "interrupted: what follows is true of what was read so far"
+    yield _read_line(reading, counts)
+    yield from _alert_lines(counts, settings)
+    yield from _loss_lines(reading, counts, settings)
+    yield _rules_line(settings)
+    for loaded in settings.unsupported[:_MOST_LISTED]:
+        yield f"    unsupported: {printable(loaded.name or loaded.path)}: {loaded.reason}"
+    yield from _more(settings.unsupported, "`barrelman rules check` lists all")
+    if blind:
+        yield f"blind      {_count(len(blind), 'rule')} could not fire on this input:"
+        for rule, reason in blind[:_MOST_LISTED]:
+            yield f"    {printable(rule.name)}: {printable(reason)}"
+        yield from _more(blind, "")
+
+
+def _read_line(reading: Reading, counts: ScanCounts) -> str:
+    rate = counts.events / reading.seconds if reading.seconds > 0 else 0
+    speed = reading.bytes / reading.seconds if reading.seconds > 0 else 0
+    line = (
+        f"scanned    {_count(counts.events, 'event')}, {_size(reading.bytes)} "
+        f"in {reading.seconds:.1f} s ({rate:,.0f} events/s, {_size(speed)}/s)"
+    )
+    if reading.span_us is not None:
+        first, last = (format_instant(us // 1000)[:19].replace("T", " ") for us in reading.span_us)
+        line += f", from {first} to {last} UTC"
+    return line
+
+
+def _alert_lines(counts: ScanCounts, settings: RuleSettings) -> Iterator[str]:
+    shown = ", ".join(
+        f"{counts.by_severity[severity]} {severity}"
+        for severity in reversed(SEVERITIES)
+        if counts.by_severity[severity]
+    )
+    capped = sum(rule.capped for rule in counts.rules)
+    line = f"alerts     {counts.alerts:,}" + (f" ({shown})" if shown else "")
+    if capped:
+        line += f", {capped} capped"
+    if counts.below:
+        line += f", {counts.below:,} below the severity asked for"
+    yield line
+    named = [
+        (each.rule.name, found)
+        for each, found in zip(settings.runnable, counts.rules, strict=True)
+        if found.matches
+    ]
+    named.sort(key=lambda pair: (-pair[1].alerts, pair[0]))
+    for name, found in named[:_MOST_LISTED] if not capped else named:
+        extra = f", {found.capped} capped" if found.capped else ""
+        yield f"    {printable(name)}: {_count(found.alerts, 'alert')}{extra}"
+    if not capped:
+        yield from _more(named, "")
+    if capped:
+        yield "    capped: matches beyond what a run may alert; --max-signals none shows them all"
+
+
+def _loss_lines(reading: Reading, counts: ScanCounts, settings: RuleSettings) -> Iterator[str]:
+    def total(name: str) -> int:
+        return sum(getattr(rule, name) for rule in counts.rules)
+
+    for number, text in (
+        (reading.malformed, "malformed  {} could not be read as events"),
+        (reading.foreign, "foreign    {} of JSON or text are no audit events"),
+        (reading.gke, "gke        {} of Google Cloud audit logs: not yet judged"),
+    ):
+        if number:
+            yield text.format(_count(number, "line or object"))
+    if total("duplicates"):
+        line = f"duplicates {_count(total('duplicates'), 'match')} of an event seen before"
+        if total("conflicting"):
+            line += (
+                f"; {total('conflicting'):,} of them differ in time, verb or URI from the first: "
+                "an Audit-ID can be chosen by the client"
+            )
+        yield line
+    for name, text in (
+        ("late", "late       {} came after their runs and were alerted in the next"),
+        ("unplaced", "unplaced   {} had no time that the rule's windows read"),
+    ):
+        if total(name):
+            yield text.format(_count(total(name), "match"))
+    if counts.outside:
+        yield f"outside    {_count(counts.outside, 'event')} outside --since/--until"
+    if counts.untimed:
+        yield f"untimed    {_count(counts.untimed, 'event')} without a time, taken at the log's end"
+
+
+def _rules_line(settings: RuleSettings) -> str:
+    parts = [f"{len(settings.runnable)} ran"]
+    for number, word in (
+        (len(settings.unsupported), "unsupported"),
+        (len(settings.invalid), "invalid"),
+        (settings.disabled, "disabled"),
+    ):
+        if number:
+            parts.append(f"{number} {word}")
+    return "rules      " + ", ".join(parts)
+
+
+def _more(listed: Sequence[object], hint: str) -> Iterator[str]:
+    if len(listed) > _MOST_LISTED:
+        yield f"    and {len(listed) - _MOST_LISTED} more" + (f"; {hint}" if hint else "")
+
+
+def _count(number: int, noun: str) -> str:
+    if number == 1:
+        return f"1 {noun}"
+    if noun == "line or object":
+        return f"{number:,} lines or objects"
+    return f"{number:,} {noun}{'es' if noun.endswith('ch') else 's'}"
+
+
+def _size(number: float) -> str:
+    for unit in ("B", "kB", "MB"):
+        if number < 1000:
+            return f"{number:.0f} {unit}" if unit == "B" else f"{number:.1f} {unit}"
+        number /= 1000
+    return f"{number:.1f} GB"
