@@ -2,13 +2,13 @@
 
 Every match waits in a sorter until its runs are complete. A run takes the oldest matches of its
 window that no run before it alerted, at most as many as the rule's cap; a match that its last
-run leaves behind is *capped*. What is taken is always the oldest, so nothing is looked at twice.
+run leaves behind is *capped*. The oldest come first in every run: so matches are settled oldest
+first, each in its first run with room left, and none has to be kept to be looked at again.
 """
 
 from __future__ import annotations
 
 import marshal
-from bisect import insort
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,6 +24,8 @@ from barrelman.records.fields import event_time_us
 
 # A match that is asked again in each run is asked at once where it has no more runs than this.
 _FEW_RUNS: Final = 16
+# Runs remembered per rule before those that lie behind are dropped.
+_FEW_HELD: Final = 4096
 # Counts of windows remembered per rule; forgetting one only costs disk, never an alert.
 _MOST_SEGMENTS: Final = 4096
 
@@ -63,28 +65,6 @@ class RuleCounts:
     """Outside --since/--until, where those count back from the log's end."""
 
 
-@dataclass(slots=True)
-class Match:
-    """An event that met a rule, waiting for its run: one from `first` to `last`."""
-
-    time_us: int
-    timestamp_us: int
-    sequence: int
-    payload: bytes
-    first: int
-    last: int
-    asked_again: bool
-    eligible: bool = False
-    """A run would have taken it but for the cap."""
-
-    @property
-    def time_ms(self) -> int:
-        return self.time_us // 1000
-
-    def order(self) -> tuple[int, int, int]:
-        return self.time_us, self.timestamp_us, self.sequence
-
-
 @dataclass(frozen=True, slots=True)
 class Raised:
     """An alert to be written: the run's time and the event."""
@@ -98,8 +78,8 @@ class Raised:
 class Replay:
     """All rules of one scan. `add` in any order; `advance` and `finish` give alerts in order.
 
-    Order: by run, then oldest event first, then as read. `relative` (microseconds before and
-    after the log's end, see `finish`) turns off what relies on knowing the range at once.
+    Order: by run, then oldest event first, then as read. `ranged` announces `bounds_us` for
+    `finish`: until then no match is counted out for the sake of others, which may lie outside.
     """
 
     def __init__(
@@ -128,9 +108,9 @@ class Replay:
         plan, counts = self._plans[rule], self.counts[rule]
         timestamp_us = event_time_us(event)
         time_us = timestamp_us if plan.place is None else plan.place(event)
-        asked_again = plan.retest is not None
-        if asked_again and time_us is not None:
-            meets = _meets_in_runs(plan, event, time_us // 1000)
+        asked_again = False
+        if plan.retest is not None:
+            meets = _meets_in_runs(plan, event, time_us, timestamp_us)
             if meets is False:
                 return
             asked_again = meets is None
@@ -149,15 +129,19 @@ class Replay:
             else:
                 self._untimed.add((rule, self._sequence, asked_again), _pack(identity, event))
             return
-        key = (rule, time_us, timestamp_us or 0, self._sequence, asked_again)
-        if not (asked_again or self._ranged) and self._segments[rule].overflows(time_us, key):
+        if timestamp_us is None:
+            timestamp_us = time_us
+        key = (rule, time_us, timestamp_us, self._sequence, asked_again)
+        countable = not (asked_again or self._ranged)
+        if countable and self._segments[rule].overflows(time_us, key, self._runs[rule].floor):
             counts.capped += 1
             return
         self._waiting.add(key, _pack(identity, event))
 
     def advance(self, watermark_ms: int) -> Iterator[Raised]:
         """Runs that are over once every event up to `watermark_ms` has been read."""
-        return self._emit(watermark_ms, watermark_ms * 1000, None)
+        if any(runs.due(watermark_ms) for runs in self._runs):
+            yield from self._emit(watermark_ms, watermark_ms * 1000, None)
 
     def finish(
         self, *, log_end_us: int, bounds_us: tuple[int | None, int | None] | None = None
@@ -177,122 +161,139 @@ class Replay:
     ) -> Iterator[Raised]:
         for (rule, sequence, asked_again), payload in self._untimed.drain():
             self._waiting.add((rule, untimed_us, untimed_us, sequence, asked_again), payload)
-        for (rule, *times, sequence, asked_again), payload in self._waiting.drain():
-            if bounds_us is not None and not _within(times[1], bounds_us):
+        for runs in self._runs:
+            runs.begin(watermark_ms)
+        for key, payload in self._waiting.drain():
+            rule, time_us, timestamp_us, sequence, asked_again = key
+            if bounds_us is not None and not _within(timestamp_us, bounds_us):
                 self.counts[rule].outside += 1
                 continue
-            runs = self._runs[rule]
-            match = runs.match(times[0], times[1], sequence, payload, asked_again)
-            if match is None:
-                continue
-            reached_ms = match.time_ms
-            if watermark_ms is not None:
-                reached_ms = min(reached_ms, watermark_ms)
-            self._collect(rule, runs.advance(reached_ms))
-            if self._plans[rule].cap is not None:
-                runs.push(match)
-            elif not runs.over(match, watermark_ms):
-                self._waiting.add((rule, *times, sequence, asked_again), payload)
-            else:
-                self._collect(rule, runs.take(match))
-        for rule, runs in enumerate(self._runs):
-            self._collect(rule, runs.advance(watermark_ms))
+            settled, tick_ms = self._runs[rule].settle(time_us, payload, asked_again)
+            if not settled:
+                self._waiting.add(key, payload)
+            elif tick_ms is not None:
+                self._raised.add((tick_ms, time_us, timestamp_us, sequence, rule), payload)
+        for runs in self._runs:
+            runs.end()
         for (tick_ms, _, _, _, rule), payload in self._raised.drain():
             identity, event = _unpack(payload)
             yield Raised(rule, tick_ms, identity, event)
 
-    def _collect(self, rule: int, raised: Iterator[tuple[int, Match]]) -> None:
-        for tick_ms, match in raised:
-            key = (tick_ms, match.time_us, match.timestamp_us, match.sequence, rule)
-            self._raised.add(key, match.payload)
-
 
 class _RuleRuns:
-    """The runs of one rule, in order, over matches given oldest first."""
+    """The runs of one rule. Between `begin` and `end`, matches are settled oldest first.
+
+    What a match gets depends on older ones alone, and one more of those never frees a place: a
+    run that is not over yet may still lose a match to an older one, but a match that finds all
+    its runs full is capped for good.
+    """
 
     def __init__(self, plan: RulePlan, counts: RuleCounts) -> None:
         self._plan = plan
         self._counts = counts
         self._interval_ms = plan.schedule.interval_ms
-        self._pending: list[Match] = []
-        self._next_tick: int | None = None
+        self.floor: int | None = None
+        """First tick of a run that was not over at the last watermark."""
+        self._watermark_ms: int | None = None
+        self._oldest: int | None = None
+        self._used: dict[int, int] = {}
+        self._full: dict[int, int] = {}
+        """A run without room -> a later one that may have some."""
+        self._most_held = _FEW_HELD
 
-    def match(
-        self, time_us: int, timestamp_us: int, sequence: int, payload: bytes, asked_again: bool
-    ) -> Match | None:
-        """A match with the runs it can still be in; None, and counted, where there never is one."""
+    def due(self, watermark_ms: int) -> bool:
+        """Whether another run is over at that watermark."""
+        return self.floor is None or self.floor * self._interval_ms < watermark_ms
+
+    def begin(self, watermark_ms: int | None) -> None:
+        self._watermark_ms = watermark_ms
+        self._oldest = self.floor
+        self._used.clear()
+        self._full.clear()
+
+    def end(self) -> None:
+        if self._watermark_ms is not None:
+            floor = -(-self._watermark_ms // self._interval_ms)
+            self.floor = floor if self.floor is None else max(floor, self.floor)
+
+    def settle(self, time_us: int, payload: bytes, asked_again: bool) -> tuple[bool, int | None]:
+        """Whether it is decided what becomes of a match; and its run, where one alerts it."""
         first, last = self._plan.schedule.ticks(time_us // 1000)
         if last < first:
             self._counts.unplaced += 1
-            return None
-        if self._next_tick is not None and first < self._next_tick:
-            if last < self._next_tick:
-                self._counts.late += 1
-                last = self._next_tick
-            first = self._next_tick
-        return Match(time_us, timestamp_us, sequence, payload, first, last, asked_again)
+            return True, None
+        event = _unpack(payload)[1] if asked_again else None
+        late = self.floor is not None and last < self.floor
+        if late:
+            if event is not None and not self._ever_meets(event, first, last):
+                self._counts.matches -= 1
+                return True, None
+            first = last = self.floor or 0
+            event = None
+        first = self._since(first)
+        tick = self._first_run(event, first, last)
+        if tick is None:
+            self._give_up(event, first, last)
+            return True, None
+        self._take_place(tick)
+        tick_ms = tick * self._interval_ms
+        if self._watermark_ms is not None and tick_ms >= self._watermark_ms:
+            return False, None
+        self._counts.alerts += 1
+        self._counts.late += late
+        return True, tick_ms
 
-    def push(self, match: Match) -> None:
-        insort(self._pending, match, key=Match.order)
+    def _since(self, first: int) -> int:
+        """The first run still to come; runs before it are forgotten, as no later match has them."""
+        if self._oldest is not None:
+            first = max(first, self._oldest)
+        self._oldest = first
+        if len(self._used) + len(self._full) > self._most_held:
+            self._used = {tick: n for tick, n in self._used.items() if tick >= first}
+            self._full = {tick: n for tick, n in self._full.items() if tick >= first}
+            self._most_held = max(_FEW_HELD, 2 * (len(self._used) + len(self._full)))
+        return first
 
-    def over(self, match: Match, watermark_ms: int | None) -> bool:
-        """Whether the last run that may take this match is complete."""
-        run = match.last if match.asked_again else match.first
-        return watermark_ms is None or run * self._interval_ms < watermark_ms
+    def _first_run(self, event: Event | None, first: int, last: int) -> int | None:
+        """The first run with room, and (where the event is asked again) that it meets."""
+        tick = self._with_room(first)
+        while tick <= last:
+            if event is None or self._meets(event, tick):
+                return tick
+            tick = self._with_room(tick + 1)
+        return None
 
-    def take(self, match: Match) -> Iterator[tuple[int, Match]]:
-        """The alert of a rule without a cap: in the first run that the match meets."""
-        for tick in range(match.first, match.last + 1):
-            if self._meets(match, tick):
-                self._counts.alerts += 1
-                yield tick * self._interval_ms, match
-                return
-        self._leave(match)
+    def _with_room(self, tick: int) -> int:
+        passed = []
+        while tick in self._full:
+            passed.append(tick)
+            tick = self._full[tick]
+        for each in passed:
+            self._full[each] = tick
+        return tick
 
-    def advance(self, watermark_ms: int | None) -> Iterator[tuple[int, Match]]:
-        """The alerts of all runs before the watermark; of all runs there are where it is None."""
-        while self._pending:
-            tick = self._pending[0].first
-            if self._next_tick is not None:
-                tick = max(tick, self._next_tick)
-            if watermark_ms is not None and tick * self._interval_ms >= watermark_ms:
-                return
-            for match in self._run(tick):
-                yield tick * self._interval_ms, match
-            self._next_tick = tick + 1
+    def _take_place(self, tick: int) -> None:
+        if self._plan.cap is None:
+            return
+        used = self._used.pop(tick, 0) + 1
+        if used < self._plan.cap:
+            self._used[tick] = used
+        else:
+            self._full[tick] = tick + 1
 
-    def _run(self, tick: int) -> list[Match]:
-        cap = self._plan.cap
-        taken: list[Match] = []
-        kept: list[Match] = []
-        for match in self._pending:
-            if tick < match.first:
-                kept.append(match)
-            elif tick > match.last:
-                self._leave(match)
-            elif not self._meets(match, tick):
-                kept.append(match)
-            elif cap is None or len(taken) < cap:
-                taken.append(match)
-            else:
-                match.eligible = True
-                kept.append(match)
-        self._pending = kept
-        self._counts.alerts += len(taken)
-        return taken
-
-    def _meets(self, match: Match, tick: int) -> bool:
-        if self._plan.retest is None or not match.asked_again:
-            return True
-        _, event = _unpack(match.payload)
-        return self._plan.retest(event, tick * self._interval_ms)
-
-    def _leave(self, match: Match) -> None:
-        """No run will read it any more."""
-        if match.eligible or not match.asked_again:
+    def _give_up(self, event: Event | None, first: int, last: int) -> None:
+        """No run has room for it, or (where it is asked again) none that has room is met."""
+        if event is None or self._ever_meets(event, first, last):
             self._counts.capped += 1
         else:
-            self._counts.matches -= 1  # asked in each of its runs, and never met the rule
+            self._counts.matches -= 1
+
+    def _ever_meets(self, event: Event, first: int, last: int) -> bool:
+        return any(self._meets(event, tick) for tick in range(first, last + 1))
+
+    def _meets(self, event: Event, tick: int) -> bool:
+        retest = self._plan.retest
+        return retest is None or retest(event, tick * self._interval_ms)
 
 
 class _Segments:
@@ -300,20 +301,20 @@ class _Segments:
 
     Matches read by exactly the same runs form a segment. All those runs together alert at most
     (runs x cap) of a segment's matches, the oldest: once as many older ones are known, a newer
-    one is capped for certain.
+    one is capped for certain. Matches that are asked again are not counted: they may not compete.
     """
 
     def __init__(self, plan: RulePlan) -> None:
         self._schedule = plan.schedule
-        self._cap = None if plan.retest is not None else plan.cap
+        self._cap = plan.cap
         self._known: dict[tuple[int, int], tuple[int, tuple[int, ...]]] = {}
 
-    def overflows(self, time_us: int, key: tuple[int, ...]) -> bool:
+    def overflows(self, time_us: int, key: tuple[int, ...], floor: int | None) -> bool:
         if self._cap is None:
             return False
         first, last = self._schedule.ticks(time_us // 1000)
-        if last < first:
-            return False
+        if last < first or (floor is not None and last < floor):
+            return False  # in no run, or late: it goes to another run than its segment
         count, newest = self._known.get((first, last), (0, key))
         if count >= self._cap * (last - first + 1) and key >= newest:
             return True
@@ -323,14 +324,24 @@ class _Segments:
         return False
 
 
-def _meets_in_runs(plan: RulePlan, event: Event, time_ms: int) -> bool | None:
-    """Whether an event meets the rule in all of its runs, in none, or (None) it depends."""
+def _meets_in_runs(
+    plan: RulePlan, event: Event, time_us: int | None, timestamp_us: int | None
+) -> bool | None:
+    """Whether an event meets the rule in all of its runs, in none, or (None) it depends.
+
+    An event that no run reads is asked for the first run after it, to be counted or not.
+    """
     assert plan.retest is not None
-    first, last = plan.schedule.ticks(time_ms)
-    if last - first > _FEW_RUNS:
+    instant_us = timestamp_us if time_us is None else time_us
+    if instant_us is None:
+        return None
+    first, last = plan.schedule.ticks(instant_us // 1000)
+    if last < first or time_us is None:
+        last = first
+    if last - first >= _FEW_RUNS:
         return None
     interval_ms = plan.schedule.interval_ms
-    answers = {plan.retest(event, tick * interval_ms) for tick in range(first, last + 1)}
+    answers = {plan.retest(event, n * interval_ms) for n in range(first, last + 1)}
     return answers.pop() if len(answers) == 1 else None
 
 

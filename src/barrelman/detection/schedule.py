@@ -9,10 +9,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Final
 
+from barrelman.errors import TimeError
 from barrelman.records.times import DateMath
 
-# A year short of the calendar's end, so that `now+1y` stays within it.
-_CALENDAR_END_MS: Final = 253_370_764_800_000
+_CALENDAR_END_MS: Final = 253_402_300_800_000
+"""The first instant that has no date any more: year 10,000."""
+_NEVER: Final = float("inf")
 # Ten thousand runs after an event are as good as all that will ever be.
 _MOST_RUNS: Final = 10_000
 
@@ -32,16 +34,25 @@ class Schedule:
 
         A run never reads what happened after it. The first is above the last where no run does.
         With a fixed date as `from` every later run reads the event: the last is then far off.
+        No run falls behind the calendar's end, where its time could not be written.
         """
         earliest = -(-instant_ms // self.interval_ms)
+        latest = (_CALENDAR_END_MS - 1) // self.interval_ms
         if self._reach_ms is not None and self._delay_ms is not None:
             first = -(-(instant_ms + self._delay_ms) // self.interval_ms)
             last = (instant_ms + self._reach_ms) // self.interval_ms
-            return max(first, earliest), last
-        return self._search(instant_ms, earliest)
+            return max(first, earliest), min(last, latest)
+        if earliest > latest:
+            return earliest, latest
+        first, last = self._search(instant_ms, earliest)
+        return first, min(last, latest)
 
     def _search(self, instant_ms: int, earliest: int) -> tuple[int, int]:
-        """Windows with roundings, months or fixed dates: both ends only ever move forward."""
+        """Windows with roundings, months or fixed dates: both ends only ever move forward.
+
+        Not quite so with months, which are clipped (a month before both March 29 and 28 it is
+        February 28): there a run or two at the far end of an event's reach may be left out.
+        """
         first = self._first_tick(lambda tick: self._end(tick) >= instant_ms, earliest)
         if first is None:
             return earliest, earliest - 1
@@ -50,11 +61,19 @@ class Schedule:
         beyond = self._first_tick(lambda tick: self._start(tick) > instant_ms, first)
         return first, first + _MOST_RUNS if beyond is None else min(beyond - 1, first + _MOST_RUNS)
 
-    def _start(self, tick: int) -> int:
-        return self._from.resolve_ms(tick * self.interval_ms)
+    def _start(self, tick: int) -> float:
+        return self._resolve(self._from, tick, round_up=False)
 
-    def _end(self, tick: int) -> int:
-        return self._to.resolve_ms(tick * self.interval_ms, round_up=True)
+    def _end(self, tick: int) -> float:
+        return self._resolve(self._to, tick, round_up=True)
+
+    def _resolve(self, date: DateMath, tick: int, *, round_up: bool) -> float:
+        """An end that leaves the calendar lies before or behind everything in it."""
+        now_ms = tick * self.interval_ms
+        try:
+            return date.resolve_ms(now_ms, round_up=round_up)
+        except TimeError:
+            return -_NEVER if now_ms < 0 else _NEVER
 
     def _first_tick(self, reached: Callable[[int], bool], start: int) -> int | None:
         """The first tick from `start` on that is `reached`; None if none within the calendar."""

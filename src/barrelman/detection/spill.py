@@ -51,14 +51,7 @@ class Sorter:
         records, runs = self._records, self._runs
         self._records, self._runs, self._held_bytes = [], [], 0
         records.sort(key=itemgetter(0))
-        if not runs:
-            yield from records
-            return
-        try:
-            yield from heapq.merge(*map(_read, runs), records, key=itemgetter(0))
-        finally:
-            for run in runs:
-                run.close()
+        return _merge(runs, records) if runs else iter(records)
 
     def _spill(self) -> None:
         if len(self._runs) >= _MOST_RUNS:
@@ -77,6 +70,14 @@ class Sorter:
         for record in records:
             pickle.dump(record, run, protocol=5)
         return run
+
+
+def _merge(runs: list[IO[bytes]], records: list[Record]) -> Iterator[Record]:
+    try:
+        yield from heapq.merge(*map(_read, runs), records, key=itemgetter(0))
+    finally:
+        for run in runs:
+            run.close()
 
 
 def _read(run: IO[bytes]) -> Iterator[Record]:

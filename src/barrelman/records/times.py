@@ -16,6 +16,8 @@ from barrelman.errors import TimeError
 
 EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND: Final = timedelta(microseconds=1)
+_CALENDAR_US: Final = (-62_135_596_800_000_000, 253_402_300_800_000_000)
+_FAR_MS: Final = 1e15
 UNIT_MS: Final = {"s": 1_000, "m": 60_000, "h": 3_600_000, "d": 86_400_000, "w": 604_800_000}
 
 # No number is read of more digits than any date needs: Python refuses to read thousands.
@@ -56,7 +58,8 @@ def parse_duration_ms(text: str) -> int:
 def parse_instant_us(value: object) -> int | None:
     """A timestamp as events carry it, in microseconds; None where it is none.
 
-    Takes ISO 8601 text (no zone means UTC) and epoch milliseconds as a number.
+    Takes ISO 8601 text (no zone means UTC) and epoch milliseconds as a number. What it gives lies
+    in the calendar, years 1 to 9999: it can be written as a date again.
     """
     if isinstance(value, str):
         try:
@@ -65,10 +68,14 @@ def parse_instant_us(value: object) -> int | None:
             return int(value) * 1000 if _EPOCH_TEXT.fullmatch(value) else None
         if moment.tzinfo is None:
             moment = moment.replace(tzinfo=UTC)
-        return (moment - EPOCH) // _MICROSECOND
-    if isinstance(value, int | float) and not isinstance(value, bool):
-        return int(value * 1000) if abs(value) < 1e15 else None
-    return None
+        instant_us = (moment - EPOCH) // _MICROSECOND
+    elif isinstance(value, int | float) and not isinstance(value, bool):
+        if abs(value) >= _FAR_MS:  # before the multiplication, which may overflow
+            return None
+        instant_us = int(value * 1000)
+    else:
+        return None
+    return instant_us if _CALENDAR_US[0] <= instant_us < _CALENDAR_US[1] else None
 
 
 def format_instant(instant_ms: int) -> str:
