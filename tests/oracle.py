@@ -319,19 +319,19 @@ class _Judge:
                 return False
         for name, value in self.source.pairs(scope, prefix):
             relative = name[len(prefix) + 1 :] if prefix else name
-            if self.type_of(name) is FieldType.TEXT and not words(_text(value)):
-                continue
+            has_words = self.type_of(name) is not TEXT or bool(words(_text(value)))
             if isinstance(field, Pattern):
-                if matches_pattern(field.tokens, relative):
+                if has_words and matches_pattern(field.tokens, relative):
                     return True
             elif relative == field.value:
-                return True
+                if has_words:
+                    return True
             elif relative.startswith(f"{field.value}.") and self.type_of(asked) is not TEXT:
                 return True  # an object with a value in it
         return False
 
     def equals(self, kind: FieldType | None, found: Scalar, value: Value, *, free: bool) -> bool:
-        if isinstance(value, Null):
+        if isinstance(value, Null) or kind is FieldType.NESTED:
             return False
         if isinstance(value, Pattern):
             if free:  # Elasticsearch reads it as a query_string, whose spaces mean "or"

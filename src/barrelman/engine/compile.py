@@ -216,8 +216,11 @@ class _Compiler:
         return self.call(lambda x, now_ms: any(test(got, now_ms) for got in read(x)))
 
     def is_hidden(self, target: Text) -> bool:
+        """Whether no event shows a value there, whatever it holds."""
         prefix = self.scope.prefix
-        return self.catalogue.is_hidden(prefix + target.value, prefix=prefix)
+        return self.scope.lacks(target.value) or self.catalogue.is_hidden(
+            prefix + target.value, prefix=prefix
+        )
 
     def note(self, name: str, read: Callable[[Any], list[Scalar]], test: Test) -> None:
         if not self.negated and not self.scope.prefix:
@@ -245,7 +248,7 @@ class _Compiler:
         )
 
     def nested(self, path: FieldName, child: Node) -> str:
-        if isinstance(path, Pattern):
+        if isinstance(path, Pattern) or self.scope.lacks(path.value):
             return "False"
         inner = _Compiler(self.catalogue, self.scope.inside(path.value))
         matches = inner.function(child)

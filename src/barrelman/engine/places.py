@@ -13,7 +13,7 @@ from typing import Any
 
 from barrelman.records.ecs import ecs_document
 from barrelman.records.event import Event
-from barrelman.records.fields import AUDIT, ECS_FIELDS, raw_path
+from barrelman.records.fields import AUDIT, ECS_FIELDS, absence_in_raw_events, raw_path
 from barrelman.records.paths import Path, Scalar, has_value, walk_leaves
 
 Reader = Callable[[Any], list[Scalar]]
@@ -40,6 +40,12 @@ class Scope:
     @property
     def empty_text(self) -> bool:
         return self.shape is Shape.DOCUMENT
+
+    def lacks(self, name: str) -> bool:
+        """Whether no raw event can have the field, which saves making its document to look."""
+        if self.prefix or self.shape is Shape.DOCUMENT or name.startswith("kubernetes."):
+            return False
+        return absence_in_raw_events(name) is not None
 
     def inside(self, path: str) -> Scope:
         return Scope(self.shape, f"{self.prefix}{path}.")

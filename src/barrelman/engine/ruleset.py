@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from typing import Final
 
 from barrelman.engine.compile import Predicate
 from barrelman.records.event import Event
 from barrelman.records.indices import IndexPatterns, data_stream
+
+# A real input names a handful of streams; one that names a new one in each event must not
+# make the memory grow.
+MOST_STREAMS: Final = 10_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,12 +24,12 @@ class Entry:
     patterns: IndexPatterns
 
 
-@dataclass
+@dataclass(frozen=True, slots=True)
 class Readers:
-    """Which rules read which data stream. Grows with the streams seen; None: unknown stream."""
+    """The rules that read a data stream: those without and those with an eye on the time."""
 
-    plain: dict[str | None, tuple[Entry, ...]] = field(default_factory=dict)
-    timed: dict[str | None, tuple[Entry, ...]] = field(default_factory=dict)
+    plain: tuple[Entry, ...]
+    timed: tuple[Entry, ...]
 
 
 class RuleSet:
@@ -35,41 +40,42 @@ class RuleSet:
             Entry(number, predicate, reads)
             for number, (predicate, reads) in enumerate(zip(predicates, patterns, strict=True))
         )
-        self._readers = Readers()
+        self._seen: dict[str | None, Readers] = {}
 
     def matches(self, event: Event) -> list[int]:
         """Numbers of the rules that match and read the event's stream, `timed` ones left out."""
-        stream = data_stream(event)
-        if stream not in self._readers.plain:
-            self._learn(stream)
         return [
             entry.number
-            for entry in self._readers.plain[stream]
+            for entry in self._readers_of(event).plain
             if entry.predicate.matches(event, now_ms=0)
         ]
 
     def timed(self, event: Event) -> Sequence[Entry]:
         """Rules whose answer depends on the run's time: the caller asks them for each run."""
-        stream = data_stream(event)
-        if stream not in self._readers.timed:
-            self._learn(stream)
-        return self._readers.timed[stream]
+        return self._readers_of(event).timed
 
     def unread(self, number: int) -> bool:
         """Whether no data stream seen so far is one that this rule reads."""
-        seen = self._readers.plain.keys()
-        return bool(seen) and not any(
-            stream is None or self._entries[number].patterns.read(stream) for stream in seen
+        return bool(self._seen) and not any(
+            stream is None or self._entries[number].patterns.read(stream) for stream in self._seen
         )
 
     def streams(self) -> list[str]:
-        """Names of the data streams seen, sorted."""
-        return sorted(stream for stream in self._readers.plain if stream is not None)
+        """Names of the data streams seen, sorted; of very many the first `MOST_STREAMS`."""
+        return sorted(stream for stream in self._seen if stream is not None)
 
-    def _learn(self, stream: str | None) -> None:
-        # A document that does not say where it belongs is shown to every rule.
-        reading = [
-            entry for entry in self._entries if stream is None or entry.patterns.read(stream)
-        ]
-        self._readers.plain[stream] = tuple(e for e in reading if not e.predicate.uses_now)
-        self._readers.timed[stream] = tuple(e for e in reading if e.predicate.uses_now)
+    def _readers_of(self, event: Event) -> Readers:
+        stream = data_stream(event)
+        found = self._seen.get(stream)
+        if found is None:
+            # A document that does not say where it belongs is shown to every rule.
+            reading = [
+                entry for entry in self._entries if stream is None or entry.patterns.read(stream)
+            ]
+            found = Readers(
+                plain=tuple(entry for entry in reading if not entry.predicate.uses_now),
+                timed=tuple(entry for entry in reading if entry.predicate.uses_now),
+            )
+            if len(self._seen) < MOST_STREAMS:
+                self._seen[stream] = found
+        return found

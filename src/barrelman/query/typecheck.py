@@ -13,6 +13,7 @@ from barrelman.errors import QueryTypeError, TimeError, place_in_text
 from barrelman.query.ast import (
     And,
     Boolean,
+    Exists,
     Is,
     Nested,
     Node,
@@ -28,6 +29,8 @@ from barrelman.query.ast import (
 from barrelman.records.addresses import parse_address, parse_network
 from barrelman.records.fields import Catalogue, FieldType
 from barrelman.records.times import parse_date_math
+
+MOST_PARTS = 100
 
 NUMBER = re.compile(r"[+-]?(\d+(\.\d*)?|\.\d+)([eE][+-]?\d+)?", re.ASCII)
 
@@ -61,21 +64,30 @@ class _Check:
             case Not(child):
                 self.node(child, prefix=prefix)
             case Is(field, value):
-                name = prefix + field.value if isinstance(field, Text) else None
+                name = self.name(field, prefix) if isinstance(field, Text) else None
                 self.equality(name, value)
             case Range(field, _, value):
                 if isinstance(field, Text):
-                    self.range(prefix + field.value, value)
+                    self.range(self.name(field, prefix), value)
+            case Exists(field):
+                if isinstance(field, Text):
+                    self.name(field, prefix)
             case Nested(path, child):
                 if isinstance(path, Pattern):
                     self.fail("the path of a nested query cannot hold a wildcard", path)
-                name = prefix + path.value
+                name = self.name(path, prefix)
                 found = self.catalogue.explicit_type_of(name)
                 if found not in (None, FieldType.NESTED, FieldType.FLATTENED):
                     self.fail(f"{name} holds no objects: it is of type {found.value}", path)
                 self.node(child, prefix=f"{name}.")
             case _:
                 pass
+
+    def name(self, field: Text, prefix: str) -> str:
+        """The field's whole name. All the ways to part it at its dots are tried on events."""
+        if field.value.count(".") >= MOST_PARTS:
+            self.fail(f"a field's name has at most {MOST_PARTS} parts", field)
+        return prefix + field.value
 
     def equality(self, name: str | None, value: Value) -> None:
         if isinstance(value, Null):

@@ -22,8 +22,12 @@ _ALERT = Path("kibana.alert.uuid")
 
 
 def _glob(pattern: str) -> re.Pattern[str]:
-    pieces = (re.escape(piece) for piece in pattern.split("*"))
-    return re.compile(".*".join(pieces), re.DOTALL)
+    """Each piece between stars is sought once, leftmost: many stars cannot go astray."""
+    first, *others = (re.escape(piece) for piece in pattern.split("*"))
+    if not others:
+        return re.compile(first)
+    middle = "".join(f"(?>.*?{piece})" for piece in others[:-1])
+    return re.compile(f"{first}{middle}.*{others[-1]}", re.DOTALL)
 
 
 class IndexPatterns:
@@ -72,7 +76,8 @@ def data_stream(event: Event) -> str | None:
     parts: list[Any] = [next(iter(path.values(body)), None) for path in _STREAM_PARTS]
     if parts[1] is not None:
         return f"{parts[0] or 'logs'}-{parts[1]}-{parts[2] or 'default'}"
-    return AUDIT_STREAM if has_value(_AUDIT.nodes(body), empty_text=True) else None
+    audit = [*_AUDIT.nodes(body), *_AUDIT.implied(body)]
+    return AUDIT_STREAM if has_value(audit, empty_text=True) else None
 
 
 def stream_of_index(index: str) -> str:

@@ -11,6 +11,9 @@ from typing import Any, Final
 
 _END: Final = -1
 
+LONGEST_NAME: Final = 32_000
+"""Characters of a field's name; Elasticsearch indexes no longer ones."""
+
 Scalar = str | int | float | bool
 
 
@@ -145,17 +148,32 @@ def has_value(nodes: list[Any], *, empty_text: bool) -> bool:
 
 
 def walk_leaves(root: object) -> Iterator[tuple[str, Scalar]]:
-    """Every scalar of a document with its dotted name, nulls left out, in document order."""
-    pending: list[tuple[str, Any]] = [("", root)]
-    while pending:
-        name, node = pending.pop()
-        if type(node) is dict:
-            prefix = f"{name}." if name else ""
-            pending.extend((prefix + key, node[key]) for key in reversed(node))
-        elif type(node) is list:
-            pending.extend((name, item) for item in reversed(node))
-        elif node is not None:
-            yield name, node
+    """Every scalar of a document with its dotted name, nulls left out, in document order.
+
+    Names end after `LONGEST_NAME` characters, and one is made at a time: a long key above many
+    others would else cost its length for each of them.
+    """
+    levels: list[tuple[str, Iterator[Any], dict[str, Any] | None]] = [("", iter([root]), None)]
+    while levels:
+        name, items, owner = levels[-1]
+        for item in items:
+            node = item if owner is None else owner[item]
+            if node is None:
+                continue
+            inner = name if owner is None else _join(name, item)
+            if type(node) is dict:
+                levels.append((inner, iter(node), node))
+                break
+            if type(node) is list:
+                levels.append((inner, iter(node), None))
+                break
+            yield inner, node
+        else:
+            levels.pop()
+
+
+def _join(name: str, key: str) -> str:
+    return (f"{name}.{key}" if name else key)[:LONGEST_NAME]
 
 
 def drop_empty(root: Any) -> Any:

@@ -70,7 +70,7 @@ def parse_instant_us(value: object) -> int | None:
             moment = moment.replace(tzinfo=UTC)
         instant_us = (moment - EPOCH) // _MICROSECOND
     elif isinstance(value, int | float) and not isinstance(value, bool):
-        if abs(value) >= _FAR_MS:  # before the multiplication, which may overflow
+        if not abs(value) < _FAR_MS:  # also NaN; before the multiplication, which may overflow
             return None
         instant_us = int(value * 1000)
     else:
