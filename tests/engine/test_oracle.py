@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
+import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from oracle import oracle_matches, oracle_values
 
+from barrelman.engine.blind import impossible
 from barrelman.engine.compile import compile_query
 from barrelman.errors import QueryTypeError
 from barrelman.query.ast import (
@@ -28,12 +30,12 @@ from barrelman.query.ast import (
     Text,
     Wild,
 )
-from barrelman.query.kql import parse_kql
+from barrelman.query.kql import MAX_NESTING, parse_kql
 from barrelman.query.render import render_kql
-from barrelman.query.typecheck import check_types
+from barrelman.query.typecheck import MOST_PARTS, check_types
 from barrelman.records.ecs import ecs_document
 from barrelman.records.event import Event
-from barrelman.records.fields import AUDIT_CATALOGUE, Catalogue, FieldType
+from barrelman.records.fields import AUDIT_CATALOGUE, Catalogue, FieldType, absence_in_raw_events
 
 NOW_MS = 1_795_417_560_000  # 2026-11-23T07:06:00Z
 TYPED = Catalogue(
@@ -333,3 +335,60 @@ def test_rendering_a_tree_does_not_change_its_answer(node: Node, event: Event) -
     again = parse_kql(text)
     first, second = (compile_query(each, TYPED) for each in (node, again))
     assert first.matches(event, now_ms=NOW_MS) is second.matches(event, now_ms=NOW_MS)
+
+
+@fast
+@given(trees(RAW_NAMES, RAW_PATHS, AUDIT_CATALOGUE), RAW_EVENTS)
+def test_a_query_that_is_called_impossible_never_matches(node: Node, event: Event) -> None:
+    if impossible(node, absence_in_raw_events) is None:
+        return
+    # No API server writes these: an annotation is a text, and no body's key holds this dot.
+    for name in ("annotations", "annotations.a.b", "requestObject.metadata"):
+        event.body.pop(name, None)
+    assert not compile_query(node, AUDIT_CATALOGUE).matches(event, now_ms=NOW_MS)
+
+
+def nest(levels: int, *, key: str, in_lists: bool) -> Any:
+    part: Any = {"x": "end", "n": 1, "empty": ""}
+    for _ in range(levels):
+        part = {key: [part] if in_lists else part}
+    return part
+
+
+DEEP = [
+    *("end", "*nd", "*.x:end", "a:*", "a.a.a:*", "not b:*", "a:{ a:* }", "a:{ a.a:{ end } }"),
+    *("kubernetes.audit.requestObject:*", "kubernetes.audit.requestObject.a.a:*", "x > 1"),
+    *("kubernetes.audit.requestObject.a:{ x:end }", "not kubernetes:{ audit.x:1 }", "*:*d and *:1"),
+    ".".join(["a"] * MOST_PARTS) + ":*",
+]
+
+
+@pytest.mark.parametrize("is_document", [False, True])
+@pytest.mark.parametrize("in_lists", [False, True])
+@pytest.mark.parametrize("key", ["a", "a.a"])
+def test_a_thousand_levels_are_only_deep(key: str, in_lists: bool, is_document: bool) -> None:
+    body = nest(1000, key=key, in_lists=in_lists)
+    event = Event(body if is_document else {"requestObject": body}, is_document=is_document)
+    for query in DEEP:
+        node = parse_kql(query)
+        check_types(node, AUDIT_CATALOGUE)
+        answer = compile_query(node, AUDIT_CATALOGUE).matches(event, now_ms=NOW_MS)
+        if key == "a":
+            judged = oracle_matches(node, event, catalogue=AUDIT_CATALOGUE, now_ms=NOW_MS)
+            assert answer is judged, query
+
+
+def test_brackets_as_deep_as_the_parser_takes_them_compile() -> None:
+    query = "a:1 and (b:2 or not (" * (MAX_NESTING // 2) + "c:3" + "))" * (MAX_NESTING // 2)
+    node = parse_kql(query)
+    event = Event({"a": 1, "c": 3}, is_document=True)
+    judged = oracle_matches(node, event, catalogue=AUDIT_CATALOGUE, now_ms=0)
+    assert compile_query(node, AUDIT_CATALOGUE).matches(event, now_ms=0) is judged
+
+
+@pytest.mark.parametrize("value", [1, True, 1.0])
+def test_an_explanation_tells_1_from_true(value: int | float) -> None:
+    event = Event({"a": [1, True, 1.0, "1", "true"]}, is_document=True)
+    node = Or((Is(Text("a"), Text("1")), Is(Text("a"), Text("true"))))
+    found = compile_query(node, AUDIT_CATALOGUE).explain(event, now_ms=0)
+    assert [type(got) for _, got in found].count(type(value)) == 1
