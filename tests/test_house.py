@@ -18,7 +18,7 @@ WRAPPED = {
     "orjson": ("engine/decode.py",),
     "click": ("cli/",),
     "rich": ("cli/",),
-    "zstandard": ("settings/sources.py",),
+    "zstandard": ("settings/decompress.py",),
 }
 # Below `settings` nobody opens a file, reads the environment or asks for the time.
 WORLD = re.compile(

@@ -185,7 +185,14 @@ def test_wrapped_and_indexed_events_are_the_same_alert(scan: Scan, tmp_path: Pat
 
 def test_bad_lines_are_counted_and_the_scan_goes_on(scan: Scan, tmp_path: Path) -> None:
     good = lines([event(1), event(2)]).split(b"\n")
-    bad = [b"{", b'{"kind":"Event","lev', b"42", b"\xff\xfe{}", b'{"a":' * 1100, b'{"kind": 0}']
+    bad = [
+        b"{",
+        b'{"kind":"Event","lev',
+        b"42",
+        b'{"verb":"\xff"}',
+        b'{"a":' * 1100,
+        b'{"kind": 0}',
+    ]
     log = tmp_path / "a.log"
     log.write_bytes(b"\n".join([bad[0], good[0], *bad[1:], good[1]]))
     code, found, err = scan(log)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final
 
+from barrelman.cli.printing import printable
 from barrelman.detection.alert import Alert
 from barrelman.detection.redact import redact_text
 from barrelman.records.event import Event, JsonObject
@@ -19,6 +20,8 @@ _SUBRESOURCE: Final = Path(f"{AUDIT}.objectRef.subresource")
 _NAMESPACE: Final = (Path(f"{AUDIT}.objectRef.namespace"), Path("orchestrator.namespace"))
 _NAME: Final = (Path(f"{AUDIT}.objectRef.name"), Path("orchestrator.resource.name"))
 _URI: Final = Path(f"{AUDIT}.requestURI")
+_CODE: Final = Path(f"{AUDIT}.responseStatus.code")
+_REFUSED: Final = 400
 _FROM: Final = (Path(f"{AUDIT}.sourceIPs"), Path("source.ip"))
 # A created object's name where the request left it to the API server (`generateName`).
 _MADE: Final = (Path("responseObject.metadata.name"), Path("requestObject.metadata.generateName"))
@@ -31,6 +34,7 @@ _TOLD_ELSEWHERE: Final = (
     "user.name",
     "source.ip",
 )
+_PEOPLE: Final = ("user.", f"{AUDIT}.user.", "source.", f"{AUDIT}.sourceIPs")
 _MOST_REASONS: Final = 6
 
 
@@ -60,13 +64,6 @@ def describe(alert: Alert) -> Row:
         where=printable(_join(document, *_FROM)) or "-",
         why=printable(_why(alert)) or "-",
     )
-
-
-def printable(text: str) -> str:
-    """The text with what could steer a terminal (controls, bidirectional marks) spelled out."""
-    if text.isprintable():
-        return text
-    return "".join(char if char.isprintable() else repr(char)[1:-1] for char in text)
 
 
 def _first(document: JsonObject, *paths: Path) -> str:
@@ -102,13 +99,17 @@ def _what(document: JsonObject, event: Event) -> str:
         name = made or (f"{generated}…" if generated else "")
     namespace = _first(document, *_NAMESPACE)
     target = f"{namespace}/{name}" if namespace and name else namespace or name
-    return " ".join(part for part in (verb, kind, target) if part)
+    code = next((code for code in _CODE.values(document) if isinstance(code, int)), 0)
+    refused = f"(refused: {code})" if code >= _REFUSED else ""
+    return " ".join(part for part in (verb, kind, target, refused) if part)
 
 
 def _why(alert: Alert) -> str:
     told = [pair for pair in alert.reasons if not pair[0].startswith(_TOLD_ELSEWHERE)]
+    if not told:
+        told = [pair for pair in alert.reasons if not pair[0].startswith(_PEOPLE)]
     parts = []
-    for name, value in told or alert.reasons:
+    for name, value in told:
         shown = ("true" if value else "false") if isinstance(value, bool) else str(value)
         parts.append(f"{name.removeprefix(f'{AUDIT}.')}: {shown}")
     more = len(parts) - _MOST_REASONS

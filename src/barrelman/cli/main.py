@@ -19,10 +19,12 @@ EXIT_INTERRUPTED: Final = 130
 _EPILOG = """
 \b
 Examples:
-  barrelman scan audit.log                        the shipped rules over one log
-  kubectl logs -f audit-forwarder | barrelman scan -   alerts as they happen
-  barrelman scan --rules ~/detection-rules /var/log/kubernetes/audit/
-  barrelman rules check my-rules/                 is every rule fit to run?
+  barrelman scan audit.log            the shipped rules over one log
+  tail -F audit.log | barrelman scan - --severity high
+                                      alerts as they happen
+  barrelman scan /var/log/audit/ --rules ~/detection-rules
+                                      a folder of logs, rules of a checkout
+  barrelman rules check my-rules/     is every rule fit to run?
 
 \b
 Exit codes of scan and rules: 0 nothing found, 1 alerts found,

@@ -8,7 +8,6 @@ from itertools import islice
 from typing import IO, Final, Protocol
 
 from barrelman.cli.describe import describe
-from barrelman.cli.table import AlertTable
 from barrelman.detection.alert import Alert
 from barrelman.engine.decode import dumps, dumps_line
 
@@ -58,6 +57,8 @@ class ArraySink:
 
 class TableSink:
     def __init__(self, stream: IO[str], *, width: int | None = None) -> None:
+        from barrelman.cli.table import AlertTable  # rich takes longer to load than a small scan
+
         self._stream = stream
         self._table = AlertTable(stream, width=width)
 

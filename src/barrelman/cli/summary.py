@@ -6,9 +6,9 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
-from barrelman.cli.describe import printable
-from barrelman.detection.overrides import SEVERITIES
+from barrelman.cli.printing import printable
 from barrelman.detection.scan import ScanCounts
+from barrelman.records.severities import SEVERITIES
 from barrelman.records.times import format_instant
 from barrelman.rules.rule import Rule
 from barrelman.settings.scan import RuleSettings
@@ -41,7 +41,7 @@ def summary_lines(
     """The summary, a line at a time: first what was found, then what was not, and why."""
     if reading.interrupted:
         yield "interrupted: what follows is true of what was read so far"
-    yield _read_line(reading, counts)
+    yield from _read_lines(reading, counts)
     yield from _alert_lines(counts, settings)
     yield from _loss_lines(reading, counts, settings)
     yield _rules_line(settings)
@@ -55,17 +55,16 @@ def summary_lines(
         yield from _more(blind, "")
 
 
-def _read_line(reading: Reading, counts: ScanCounts) -> str:
+def _read_lines(reading: Reading, counts: ScanCounts) -> Iterator[str]:
     rate = counts.events / reading.seconds if reading.seconds > 0 else 0
     speed = reading.bytes / reading.seconds if reading.seconds > 0 else 0
-    line = (
+    yield (
         f"scanned    {_count(counts.events, 'event')}, {_size(reading.bytes)} "
-        f"in {reading.seconds:.1f} s ({rate:,.0f} events/s, {_size(speed)}/s)"
+        f"in {_duration(reading.seconds)} ({rate:,.0f} events/s, {_size(speed)}/s)"
     )
     if reading.span_us is not None:
         first, last = (format_instant(us // 1000)[:19].replace("T", " ") for us in reading.span_us)
-        line += f", from {first} to {last} UTC"
-    return line
+        yield f"    from {first} to {last} UTC"
 
 
 def _alert_lines(counts: ScanCounts, settings: RuleSettings) -> Iterator[str]:
@@ -150,6 +149,13 @@ def _count(number: int, noun: str) -> str:
     if noun == "line or object":
         return f"{number:,} lines or objects"
     return f"{number:,} {noun}{'es' if noun.endswith('ch') else 's'}"
+
+
+def _duration(seconds: float) -> str:
+    if seconds < 60:
+        return f"{seconds:.2f} s" if seconds < 1 else f"{seconds:.1f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    return f"{minutes} min {rest} s"
 
 
 def _size(number: float) -> str:

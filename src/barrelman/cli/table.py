@@ -21,6 +21,7 @@ SEVERITY_STYLES: Final = {
 _WIDE: Final = 120
 _TIME, _SEVERITY, _WHERE = 19, 8, 15
 _MARGIN: Final = 2
+_LABEL: Final = 6
 
 
 class AlertTable:
@@ -67,15 +68,16 @@ class AlertTable:
         heading.append("  ")
         heading.append(row.rule, style="bold")
         self._console.print(heading, overflow="fold")
-        grid = Table.grid(padding=(0, 2, 0, 0))
-        grid.add_column(width=6, style="dim", justify="right")
-        grid.add_column(overflow="fold")
+        width = max(self._console.width - _LABEL - _MARGIN, 1)
         for label, text in (
             ("who", row.who),
             ("what", row.what),
             ("from", row.where),
             ("why", row.why),
         ):
-            grid.add_row(label, Text(text))
-        self._console.print(grid)
+            pieces = Text(text).wrap(self._console, width, overflow="fold")
+            for number, piece in enumerate(pieces):
+                piece.rstrip()
+                head = label.rjust(_LABEL) if number == 0 else " " * _LABEL
+                self._console.print(Text.assemble((head, "dim"), " " * _MARGIN, piece))
         self._console.print()

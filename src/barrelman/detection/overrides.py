@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Final
-
 from barrelman.records.event import JsonObject
 from barrelman.records.paths import Path, Scalar
+from barrelman.records.severities import SEVERITIES
 from barrelman.rules.rule import Rule
-
-SEVERITIES: Final = ("low", "medium", "high", "critical")
-"""In rising order."""
 
 
 def severity_of(rule: Rule, document: JsonObject) -> tuple[str, str | None]:

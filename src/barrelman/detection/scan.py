@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Final
 
 from barrelman.detection.alert import Alert, AlertBuilder, is_own_descendant
-from barrelman.detection.overrides import SEVERITIES
 from barrelman.detection.replay import Place, Raised, Replay, Retest, RuleCounts, RulePlan
 from barrelman.detection.schedule import Schedule
 from barrelman.detection.spill import DEFAULT_MEMORY_BYTES
@@ -26,6 +25,7 @@ from barrelman.records.fields import (
     event_time_us,
 )
 from barrelman.records.indices import IndexPatterns
+from barrelman.records.severities import SEVERITIES
 from barrelman.records.times import parse_instant_us
 from barrelman.rules.rule import Rule
 

@@ -9,6 +9,7 @@ from datetime import date
 from typing import Final
 
 from barrelman.errors import TimeError
+from barrelman.records.severities import SEVERITIES
 from barrelman.records.times import parse_date_math, parse_duration_ms
 from barrelman.rules.schema import Field, Flag, Free, Integer, ListOf, String, Table
 
@@ -26,7 +27,6 @@ LIST_TYPES: Final = (
     "endpoint_custom_yara_signatures",
 )
 MATURITIES: Final = ("development", "experimental", "beta", "production", "deprecated")
-SEVERITIES: Final = ("low", "medium", "high", "critical")
 MAX_THRESHOLD_FIELDS: Final = 5
 
 _UUID = re.compile(r"[0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")

@@ -8,9 +8,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
-from barrelman.detection.overrides import SEVERITIES
 from barrelman.detection.scan import EVERYTHING, Bound, RunnableRule, ScanOptions
 from barrelman.errors import BarrelmanError, TimeError, UsageError
+from barrelman.records.severities import SEVERITIES
 from barrelman.records.times import UNIT_MS, parse_date_math
 from barrelman.rules.assign import assign_exceptions, rule_predicate
 from barrelman.rules.exceptions import ExceptionSet
