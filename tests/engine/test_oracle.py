@@ -392,3 +392,15 @@ def test_an_explanation_tells_1_from_true(value: int | float) -> None:
     node = Or((Is(Text("a"), Text("1")), Is(Text("a"), Text("true"))))
     found = compile_query(node, AUDIT_CATALOGUE).explain(event, now_ms=0)
     assert [type(got) for _, got in found].count(type(value)) == 1
+
+
+def test_only_conditions_that_were_met_explain() -> None:
+    query = "a:1 and not (b:2 or not c:3) and not d:* and (e:5 or e:6) and f > 6 and g:{ h:8 }"
+    body = {"a": [0, 1], "b": 0, "c": 3, "e": 6, "f": [5, 7], "g": {"h": 8}}
+    event = Event(body, is_document=True)
+    predicate = compile_query(parse_kql(query), AUDIT_CATALOGUE)
+    assert predicate.matches(event, now_ms=0)
+    expected = [("a", 1), ("c", 3), ("e", 6), ("f", 7)]
+    assert predicate.explain(event, now_ms=0) == expected
+    refused = compile_query(parse_kql("not a:1"), AUDIT_CATALOGUE)
+    assert refused.explain(event, now_ms=0) == []

@@ -33,6 +33,8 @@ def test_any_pattern_on_any_text(tokens: list[str | Wild], text: str, ignore_cas
         ((RUN,), "", True),
         ((RUN, RUN), "", True),
         ((CHAR,), "", False),
+        ((RUN, "a", CHAR, RUN, CHAR, "c", RUN), "zabc", False),  # no character serves two pieces
+        ((RUN, "a", CHAR, RUN, CHAR, "c", RUN), "abbc", True),
         ((CHAR, RUN), "\n", True),
         (("a.c",), "abc", False),  # nothing in a literal piece is a regular expression
         ((RUN, "[", CHAR), "x[y", True),

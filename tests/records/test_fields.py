@@ -115,6 +115,7 @@ def test_a_document_has_its_own_time(body: dict[str, object], time: str | None) 
         ("related.user", {"user": {"username": "a", "uid": "a"}}, ["a"]),
         ("related.user", {"user": {"username": 1, "uid": True}}, [True, 1]),
         ("user.name", {"user": {"username": ""}}, []),
+        ("user.name", {"user": {"username": [0, False]}}, [0, False]),
         ("event.action", {"verb": "get"}, ["get"]),
         ("orchestrator.cluster.name", {}, ["east"]),
         ("@timestamp", {"stageTimestamp": A}, ["2026-11-23T07:06:00.123Z"]),
