@@ -197,8 +197,8 @@ def test_bad_lines_are_counted_and_the_scan_goes_on(scan: Scan, tmp_path: Path) 
     log.write_bytes(b"\n".join([bad[0], good[0], *bad[1:], good[1]]))
     code, found, err = scan(log)
     assert (code, names(found)) == (1, ["p1", "p2"])
-    assert "malformed  5 lines" in err
-    assert "foreign    1 line" in err
+    assert "malformed  5 lines or objects: broken" in err
+    assert "foreign    1 line or object: whole" in err
     assert f"{log}:1: malformed" in err
     assert scan(log, "--strict")[0] == 2
     assert scan(log, "--quiet") == (1, found, "")
@@ -291,6 +291,13 @@ def test_blind_rules_say_why(scan: Scan, tmp_path: Path) -> None:
     assert "no event here carries a requestObject" in err
     assert "filebeat-*" in err
     assert "process.name" in err
+
+
+def test_truncated_events_are_counted(scan: Scan, tmp_path: Path) -> None:
+    cut = event(1, requestObject=None, annotations={"audit.k8s.io/truncated": "true"})
+    code, found, err = scan(write_log(tmp_path / "a.log", [cut, event(2)]))
+    assert (code, len(found)) == (1, 1)
+    assert "truncated  1 event without bodies" in err
 
 
 def test_exceptions(scan: Scan, tmp_path: Path) -> None:

@@ -13,8 +13,8 @@ FORMATS: Final = ("table", "jsonl", "json")
 _EPILOG = """
 \b
 Examples:
-  barrelman scan audit.log                     the shipped rules over one log
-  barrelman scan /var/log/kube-audit/          a folder, with its rotated files
+  barrelman scan audit.log                 the shipped rules over one log
+  barrelman scan /var/log/kube-audit/      a folder, with its rotated files
   barrelman scan 'logs/**/audit*.gz' --since 2h --severity high
   zcat audit.log.gz | barrelman scan - --format json -o alerts.json
   barrelman scan audit.log --rules rules.ndjson --exceptions lists.ndjson
@@ -22,8 +22,8 @@ Examples:
 
 \b
 Exit codes: 0 no alerts, 1 alerts found, 2 something went wrong
-(unreadable input, an invalid rule, bad usage; malformed lines with --strict),
-130 interrupted.
+(unreadable input, an invalid rule, bad usage; with --strict a
+malformed line), 130 interrupted.
 """
 
 

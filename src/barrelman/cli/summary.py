@@ -100,9 +100,9 @@ def _loss_lines(reading: Reading, counts: ScanCounts, settings: RuleSettings) ->
         return sum(getattr(rule, name) for rule in counts.rules)
 
     for number, text in (
-        (reading.malformed, "malformed  {} could not be read as events"),
-        (reading.foreign, "foreign    {} of JSON or text are no audit events"),
-        (reading.gke, "gke        {} of Google Cloud audit logs: not yet judged"),
+        (reading.malformed, "malformed  {}: broken, and not judged"),
+        (reading.foreign, "foreign    {}: whole, but no audit events"),
+        (reading.gke, "gke        {}: Google Cloud audit entries, not yet judged"),
     ):
         if number:
             yield text.format(_count(number, "line or object"))
@@ -122,6 +122,9 @@ def _loss_lines(reading: Reading, counts: ScanCounts, settings: RuleSettings) ->
             yield text.format(_count(total(name), "match"))
     if counts.outside:
         yield f"outside    {_count(counts.outside, 'event')} outside --since/--until"
+    if counts.truncated:
+        number = _count(counts.truncated, "event")
+        yield f"truncated  {number} without bodies: rules on bodies are blind to them"
     if counts.untimed:
         yield f"untimed    {_count(counts.untimed, 'event')} without a time, taken at the log's end"
 

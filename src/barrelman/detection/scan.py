@@ -29,6 +29,8 @@ from barrelman.records.severities import SEVERITIES
 from barrelman.records.times import parse_instant_us
 from barrelman.rules.rule import Rule
 
+_TRUNCATED: Final = "audit.k8s.io/truncated"
+
 
 @dataclass(frozen=True, slots=True)
 class RunnableRule:
@@ -76,6 +78,8 @@ class ScanCounts:
     below: int = 0
     """Alerts below the least severity, not shown."""
     untimed: int = 0
+    truncated: int = 0
+    """Events whose bodies the API server cut off: rules on bodies could not judge them."""
     by_severity: dict[str, int] = field(default_factory=lambda: dict.fromkeys(SEVERITIES, 0))
     rules: list[RuleCounts] = field(default_factory=list)
 
@@ -195,6 +199,9 @@ class Scan:
         body = event.body
         if not event.is_document:
             self.counts.raw_events += 1
+            annotations = body.get("annotations")
+            if type(annotations) is dict and annotations.get(_TRUNCATED) == "true":
+                self.counts.truncated += 1
             if "requestObject" in body:
                 self._bodies_seen.add("requestObject")
             if "responseObject" in body:
