@@ -474,6 +474,15 @@ def test_times_at_the_ends_of_the_calendar_stop_nothing(
     assert_adds_up(replay.counts[0])
 
 
+def test_a_watermark_behind_the_calendars_end_stops_nothing() -> None:
+    replay = Replay([plan_of(DEFAULT, 1)])
+    assert list(replay.advance(10**15)) == []
+    replay.add(0, event_of(Arrival(BASE_MS * 1000, "late")))
+    raised = [*replay.advance(2 * 10**15), *replay.finish(log_end_us=0)]
+    assert [each.tick_ms < 253_402_300_800_000 for each in raised] == [True]
+    assert replay.counts[0].late == 1
+
+
 # --- ranges that count back from the log's end --------------------------------------------
 
 

@@ -20,10 +20,11 @@ _CLUSTER: Final = Path("orchestrator.cluster.name")
 def event_id(event: Event) -> str:
     """`<auditID>/<stage>`, or a hash of the event's content where either is absent.
 
-    Equal for the same event read raw and read back from Elasticsearch.
+    Equal for the same event read raw and read back from Elasticsearch. No stage has a slash in
+    its name: a forged one that has could be cut elsewhere, and counts as absent.
     """
     audit_id, stage = (_text(event, name) for name in _NAMES)
-    if audit_id and stage:
+    if audit_id and stage and "/" not in stage:
         return f"{audit_id}/{stage}"
     return hashlib.sha256(dumps(event.body, sort_keys=True)).hexdigest()
 

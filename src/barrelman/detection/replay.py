@@ -213,7 +213,7 @@ class _RuleRuns:
 
     def end(self) -> None:
         if self._watermark_ms is not None:
-            floor = -(-self._watermark_ms // self._interval_ms)
+            floor = min(-(-self._watermark_ms // self._interval_ms), self._plan.schedule.latest)
             self.floor = floor if self.floor is None else max(floor, self.floor)
 
     def settle(self, time_us: int, payload: bytes, asked_again: bool) -> tuple[bool, int | None]:

@@ -24,6 +24,8 @@ class Schedule:
 
     def __init__(self, *, interval_ms: int, from_: DateMath, to: DateMath) -> None:
         self.interval_ms = interval_ms
+        self.latest: Final = (_CALENDAR_END_MS - 1) // interval_ms
+        """The last tick that has a date."""
         self._from = from_
         self._to = to
         self._reach_ms = None if from_.offset_ms is None else -from_.offset_ms
@@ -37,15 +39,14 @@ class Schedule:
         No run falls behind the calendar's end, where its time could not be written.
         """
         earliest = -(-instant_ms // self.interval_ms)
-        latest = (_CALENDAR_END_MS - 1) // self.interval_ms
         if self._reach_ms is not None and self._delay_ms is not None:
             first = -(-(instant_ms + self._delay_ms) // self.interval_ms)
             last = (instant_ms + self._reach_ms) // self.interval_ms
-            return max(first, earliest), min(last, latest)
-        if earliest > latest:
-            return earliest, latest
-        first, last = self._search(instant_ms, earliest)
-        return first, min(last, latest)
+        elif earliest > self.latest:
+            return earliest, self.latest
+        else:
+            first, last = self._search(instant_ms, earliest)
+        return max(first, earliest), min(last, self.latest)
 
     def _search(self, instant_ms: int, earliest: int) -> tuple[int, int]:
         """Windows with roundings, months or fixed dates: both ends only ever move forward.
