@@ -185,7 +185,7 @@ class Reference:
                 taken.append(each)
         for each in taken:
             self.waiting.remove(each)
-            self.outcome.counts.alerts += 1
+            self.outcome.counts.raised += 1
             self.outcome.counts.late += each.late
             self.outcome.alerts.append((tick * self.interval_ms, each.name))
 
@@ -194,7 +194,7 @@ def assert_adds_up(counts: RuleCounts) -> None:
     parts = astuple(counts)
     assert all(part >= 0 for part in parts)
     assert counts.matches == (
-        counts.alerts + counts.capped + counts.duplicates + counts.unplaced + counts.outside
+        counts.raised + counts.capped + counts.duplicates + counts.unplaced + counts.outside
     )
 
 
@@ -378,7 +378,7 @@ def test_cap(shift_ms: int, order: int, expected: tuple[int, int, int]) -> None:
     arrivals = burst(BASE_MS + shift_ms)[::order]
     outcome = replayed(plan_of(DEFAULT, 100), arrivals)
     counts = outcome.counts
-    assert (counts.matches, counts.alerts, counts.capped) == expected
+    assert (counts.matches, counts.raised, counts.capped) == expected
     assert [name for _, name in outcome.alerts] == [f"b{n}" for n in range(expected[1])]
     ticks = [tick_ms for tick_ms, _ in outcome.alerts]
     assert ticks[:100] == [BASE_MS + 300_000] * 100
@@ -494,7 +494,7 @@ def test_bounds_are_inclusive_and_free_places_for_what_lies_within() -> None:
     bounds_us = (arrivals[120].time_us, arrivals[239].time_us)
     raised = shown(list(replay.finish(log_end_us=arrivals[-1].time_us, bounds_us=bounds_us)))
     assert [name for _, name in raised] == [f"b{n}" for n in range(120, 220)]
-    assert replay.counts[0] == RuleCounts(matches=250, alerts=100, capped=20, outside=130)
+    assert replay.counts[0] == RuleCounts(matches=250, raised=100, capped=20, outside=130)
 
 
 def test_bounds_hold_for_the_events_own_time_not_for_the_one_the_rule_reads_by() -> None:

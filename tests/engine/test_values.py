@@ -4,7 +4,14 @@ from __future__ import annotations
 
 import pytest
 
-from barrelman.engine.values import NEVER, comparison, equality, existence, keyword_text
+from barrelman.engine.values import (
+    NEVER,
+    any_equality,
+    comparison,
+    equality,
+    existence,
+    keyword_text,
+)
 from barrelman.query.ast import Boolean, Null, Pattern, Text, Value, Wild
 from barrelman.records.fields import FieldType
 from barrelman.records.paths import Scalar
@@ -77,3 +84,23 @@ def test_existence_of_an_empty_text() -> None:
     assert existence(None, empty_text=False)(False, 0) is True
     assert existence(FieldType.TEXT, empty_text=True)("-", 0) is False
     assert existence(FieldType.TEXT, empty_text=True)("a", 0) is True
+
+
+def test_a_list_of_addresses_is_one_search() -> None:
+    values = [Text(f"10.{a}.{b}.0/24") for a in range(40) for b in range(0, 100, 2)]
+    for kind in (FieldType.IP, None):
+        test = any_equality(kind, [*values, Text("::1"), Text("not one")]).test
+        assert test("10.39.98.255", 0)
+        assert not test("10.39.99.0", 0)
+        assert test("0:0:0:0:0:0:0:1", 0)
+        assert test("not one", 0) is (kind is None)
+        assert not test("9.255.255.255", 0)
+
+
+def test_a_list_of_mixed_values_is_typed_by_each_value() -> None:
+    texts = [Text(each) for each in ("80", "1.5", "2026-11-23", "10.0.0.0/8", "x", "true")]
+    test = any_equality(None, texts).test
+    for got in (80, 80.0, 1.5, "80", "2026-11-23T10:00:00Z", "10.9.8.7", "x", True, "true"):
+        assert test(got, 0), got
+    for got in (81, False, "2026-11-24T10:00:00Z", "11.0.0.1", "X", 1):
+        assert not test(got, 0), got

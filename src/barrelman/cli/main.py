@@ -62,13 +62,16 @@ cli.add_command(rules)
 def run(arguments: Sequence[str]) -> int:
     """Runs one command and gives the process's exit code."""
     try:
-        code = cli.main(list(arguments), prog_name="barrelman", standalone_mode=False)
+        with cli.make_context("barrelman", list(arguments)) as context:
+            code = cli.invoke(context)
     except click.exceptions.NoArgsIsHelpError as error:
         error.show()
         return EXIT_ERROR
     except click.ClickException as error:
         error.show()
         return EXIT_ERROR
+    except click.exceptions.Exit as ended:
+        return ended.exit_code
     except BarrelmanError as error:
         sys.stderr.write(f"barrelman: {error}\n")
         return EXIT_ERROR

@@ -16,6 +16,7 @@ from barrelman.cli.output import ArraySink, LineSink, Sink, TableSink, silence
 from barrelman.cli.progress import Progress
 from barrelman.cli.summary import Reading, summary_lines
 from barrelman.detection.alert import Alert
+from barrelman.detection.live import LivePipe
 from barrelman.detection.redact import redact_text
 from barrelman.detection.scan import Scan, ScanOptions
 from barrelman.engine.problem import Problem
@@ -33,13 +34,8 @@ from barrelman.settings.sources import Source, expand_sources, read_chunks
 
 EXIT_INTERRUPTED: Final = 130
 
-# A pipe that gave nothing for so long is taken to be live: runs that are over are alerted.
+# How often a silent pipe is looked at.
 _IDLE_SECONDS: Final = 0.25
-# On a busy live pipe, how often runs are looked at, and how late an event may come.
-_LOOK_SECONDS: Final = 1.0
-_LATENESS_US: Final = 5_000_000
-# Events younger than this are happening now: then time passes on a silent pipe, too.
-_LIVE_US: Final = 600_000_000
 _MOST_SAMPLES: Final = 5
 
 
@@ -137,7 +133,6 @@ class _Run:
         self.failures = 0
         self.stopped = False
         self.closed = False
-        self._looked = time.monotonic()
         started = time.monotonic()
         found = [source for source in self.sources if isinstance(source, Source)]
         self.bar = Progress(
@@ -170,6 +165,7 @@ class _Run:
             on_raw_bytes=self.bar.advance,
             idle_seconds=_IDLE_SECONDS if source.is_live else None,
         )
+        pipe = LivePipe()
         try:
             for chunk in chunks:
                 if chunk:
@@ -178,7 +174,7 @@ class _Run:
                 if self.stopped:
                     break
                 if source.is_live:
-                    self._look(idle=not chunk)
+                    self._look(pipe, idle=not chunk)
         except InputError as error:
             self._fail(error)
         self._take(reader.finish(), source)
@@ -191,22 +187,17 @@ class _Run:
             else:
                 feed(item)
 
-    def _look(self, *, idle: bool) -> None:
+    def _look(self, pipe: LivePipe, *, idle: bool) -> None:
         """On a live pipe: alerts of the runs that are over by now."""
-        end_us = self.scan.log_end_us
-        if end_us is None:
-            return
-        clock_us = time.time_ns() // 1000
-        is_now = clock_us - end_us < _LIVE_US
-        if idle:
-            if is_now:
-                end_us = max(end_us, clock_us - _LATENESS_US)
-        elif not is_now or time.monotonic() - self._looked < _LOOK_SECONDS:
-            return
-        else:
-            end_us -= _LATENESS_US
-        self._looked = time.monotonic()
-        self._write(self.scan.advance(end_us))
+        clock_us = self.scan.now_us = time.time_ns() // 1000
+        watermark_us = pipe.look(
+            end_us=self.scan.log_end_us,
+            last_us=self.scan.last_us,
+            clock_us=clock_us,
+            idle_seconds=_IDLE_SECONDS if idle else 0.0,
+        )
+        if watermark_us is not None:
+            self._write(self.scan.advance(watermark_us))
 
     def _note(self, problem: Problem, source: Source) -> None:
         kind = problem.kind
@@ -274,18 +265,22 @@ class _Run:
 
     @contextlib.contextmanager
     def _interruptible(self) -> Iterator[None]:
-        """Ctrl-C stops reading; what was read is finished. A second one ends at once."""
+        """Ctrl-C and SIGTERM stop reading; what was read is finished. A second one ends at once."""
 
         def stop(number: int, frame: FrameType | None) -> None:
             self.stopped = self.reading.interrupted = True
-            signal.signal(signal.SIGINT, signal.default_int_handler)
+            for each, handler in previous.items():
+                signal.signal(each, signal.default_int_handler if each == number else handler)
 
+        previous: dict[int, Any] = {}
         try:
-            previous = signal.signal(signal.SIGINT, stop)
+            for each in (signal.SIGINT, signal.SIGTERM):
+                previous[each] = signal.signal(each, stop)
         except ValueError:  # not in the main thread: somebody else minds the signals
             yield
             return
         try:
             yield
         finally:
-            signal.signal(signal.SIGINT, previous)
+            for each, handler in previous.items():
+                signal.signal(each, handler)

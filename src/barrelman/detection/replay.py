@@ -49,10 +49,12 @@ class RulePlan:
 
 @dataclass
 class RuleCounts:
-    """What became of a rule's matches. matches = alerts + capped + duplicates + unplaced + …"""
+    """What became of a rule's matches: raised + capped + duplicates + unplaced + outside."""
 
     matches: int = 0
+    raised: int = 0
     alerts: int = 0
+    """Those raised that were given out: not below the least severity, not after a closed pipe."""
     capped: int = 0
     duplicates: int = 0
     conflicting: int = 0
@@ -150,8 +152,10 @@ class Replay:
 
         `bounds_us` keeps matches whose own time lies within (both ends included).
         """
-        yield from self._emit(None, log_end_us, bounds_us)
-        self._seen.close()
+        try:
+            yield from self._emit(None, log_end_us, bounds_us)
+        finally:
+            self._seen.close()
 
     def _emit(
         self,
@@ -239,7 +243,7 @@ class _RuleRuns:
         tick_ms = tick * self._interval_ms
         if self._watermark_ms is not None and tick_ms >= self._watermark_ms:
             return False, None
-        self._counts.alerts += 1
+        self._counts.raised += 1
         self._counts.late += late
         return True, tick_ms
 

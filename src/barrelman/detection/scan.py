@@ -29,6 +29,7 @@ from barrelman.records.severities import SEVERITIES
 from barrelman.records.times import parse_instant_us
 from barrelman.rules.rule import Rule
 
+_AHEAD_US: Final = 86_400_000_000
 _TRUNCATED: Final = "audit.k8s.io/truncated"
 
 
@@ -78,6 +79,8 @@ class ScanCounts:
     below: int = 0
     """Alerts below the least severity, not shown."""
     untimed: int = 0
+    ahead: int = 0
+    """Events from a day or more after the scan's own time."""
     truncated: int = 0
     """Events whose bodies the API server cut off: rules on bodies could not judge them."""
     by_severity: dict[str, int] = field(default_factory=lambda: dict.fromkeys(SEVERITIES, 0))
@@ -91,7 +94,9 @@ class ScanCounts:
 class Scan:
     """`now_us` stands in for the time of events where no event of the input has one.
 
-    `log_start_us` and `log_end_us` are the earliest and the latest time of an event fed so far.
+    `log_start_us` and `log_end_us` are the earliest and the latest time of an event fed so far,
+    `last_us` that of the last one. An event a day or more ahead of `now_us`, which the caller of
+    a long scan moves on, is judged like any other and is not taken for the log's end.
     """
 
     def __init__(
@@ -104,7 +109,7 @@ class Scan:
     ) -> None:
         self._rules = rules
         self._options = options or ScanOptions()
-        self._now_us = now_us
+        self.now_us = now_us
         predicates = [compile_query(each.node, catalogue) for each in rules]
         self._ruleset = RuleSet(
             predicates, [IndexPatterns(each.rule.index or ()) for each in rules]
@@ -129,6 +134,8 @@ class Scan:
         self._bodies_seen: set[str] = set()
         self.log_start_us: int | None = None
         self.log_end_us: int | None = None
+        self.last_us: int | None = None
+        self._furthest_us: int | None = None
 
     def feed(self, event: Event) -> None:
         """Judges one event; what it sets off comes out of `advance` or `finish`."""
@@ -153,7 +160,9 @@ class Scan:
 
     def finish(self) -> Iterator[Alert]:
         """All alerts not given yet. Nothing may be fed afterwards."""
-        log_end_us = self.log_end_us or self._now_us
+        # A log that lies in the future as a whole ends where it ends.
+        ends = (self.log_end_us, self._furthest_us, self.now_us)
+        log_end_us = next(end for end in ends if end is not None)
         bounds = None
         if self._relative:
             bounds = (
@@ -185,6 +194,7 @@ class Scan:
                 self.counts.below += 1
                 continue
             self.counts.by_severity[alert.severity] += 1
+            self.counts.rules[each.rule].alerts += 1
             yield alert
 
     def _in_range(self, event: Event) -> bool:
@@ -210,10 +220,15 @@ class Scan:
         if instant_us is None:
             self.counts.untimed += 1
             return
-        if self.log_end_us is None or instant_us > self.log_end_us:
-            self.log_end_us = instant_us
         if self.log_start_us is None or instant_us < self.log_start_us:
             self.log_start_us = instant_us
+        self._furthest_us = max(self._furthest_us or instant_us, instant_us)
+        if instant_us - self.now_us > _AHEAD_US:
+            self.counts.ahead += 1
+            return
+        self.last_us = instant_us
+        if self.log_end_us is None or instant_us > self.log_end_us:
+            self.log_end_us = instant_us
 
     def _blindness(self, number: int, each: RunnableRule) -> str | None:
         if self._ruleset.unread(number):

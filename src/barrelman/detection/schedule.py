@@ -15,7 +15,6 @@ from barrelman.records.times import DateMath
 _CALENDAR_END_MS: Final = 253_402_300_800_000
 """The first instant that has no date any more: year 10,000."""
 _NEVER: Final = float("inf")
-# Ten thousand runs after an event are as good as all that will ever be.
 _MOST_RUNS: Final = 10_000
 
 
@@ -35,8 +34,8 @@ class Schedule:
         """First and last tick whose run reads an event of that time.
 
         A run never reads what happened after it. The first is above the last where no run does.
-        With a fixed date as `from` every later run reads the event: the last is then far off.
-        No run falls behind the calendar's end, where its time could not be written.
+        Of more than ten thousand runs (all to come, with a fixed date as `from`) the rest is left
+        out. No run falls behind the calendar's end, where its time could not be written.
         """
         earliest = -(-instant_ms // self.interval_ms)
         if self._reach_ms is not None and self._delay_ms is not None:
@@ -46,7 +45,8 @@ class Schedule:
             return earliest, self.latest
         else:
             first, last = self._search(instant_ms, earliest)
-        return max(first, earliest), min(last, self.latest)
+        first = max(first, earliest)
+        return first, min(last, self.latest, first + _MOST_RUNS)
 
     def _search(self, instant_ms: int, earliest: int) -> tuple[int, int]:
         """Windows with roundings, months or fixed dates: both ends only ever move forward.
@@ -60,7 +60,7 @@ class Schedule:
         if self._start(first) > instant_ms:
             return first, first - 1
         beyond = self._first_tick(lambda tick: self._start(tick) > instant_ms, first)
-        return first, first + _MOST_RUNS if beyond is None else min(beyond - 1, first + _MOST_RUNS)
+        return first, self.latest if beyond is None else beyond - 1
 
     def _start(self, tick: int) -> float:
         return self._resolve(self._from, tick, round_up=False)

@@ -26,8 +26,8 @@ from barrelman.engine.values import (
     NEVER,
     Test,
     ValueTest,
+    any_equality,
     comparison,
-    equality,
     existence,
     keyword_text,
     split_clauses,
@@ -178,7 +178,7 @@ class _Compiler:
             and all(isinstance(value, Text | Boolean) for value in values)
         ):
             return self.keyword(target.value, values)
-        return self.leaf(target, lambda kind: _any_test(equality(kind, v) for v in values))
+        return self.leaf(target, lambda kind: any_equality(kind, values))
 
     def keyword(self, name: str, values: tuple[Value, ...]) -> str:
         """The commonest leaf by far: a set of exact strings."""
@@ -288,9 +288,7 @@ class _Compiler:
                 wanted.extend(_as_value(clause) for clause in split_clauses(value, lower=False))
             else:
                 wanted.append(value)
-        return self.any_field(
-            lambda name: True, lambda kind: _any_test(equality(kind, value) for value in wanted)
-        )
+        return self.any_field(lambda name: True, lambda kind: any_equality(kind, wanted))
 
 
 @dataclass(frozen=True, slots=True)
@@ -327,16 +325,3 @@ def _as_value(clause: tuple[str | Wild, ...]) -> Value:
     if any(isinstance(token, Wild) for token in clause):
         return Pattern(clause)
     return Text("".join(str(token) for token in clause))
-
-
-def _any_test(made: Iterable[ValueTest]) -> ValueTest:
-    tests = [each for each in made if each is not NEVER]
-    if not tests:
-        return NEVER
-    if len(tests) == 1:
-        return tests[0]
-
-    def test(got: Scalar, now_ms: int) -> bool:
-        return any(each.test(got, now_ms) for each in tests)
-
-    return ValueTest(test, any(each.uses_now for each in tests))

@@ -7,7 +7,8 @@ and never raises: a value that does not suit the type does not match.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from bisect import bisect_right
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from operator import ge, gt, le, lt
 from typing import Any, Final
@@ -17,7 +18,7 @@ from barrelman.engine.patterns import compile_pattern
 from barrelman.errors import TimeError
 from barrelman.query.ast import Boolean, Null, Pattern, RangeOp, Text, Value, Wild
 from barrelman.query.typecheck import NUMBER, pattern_text
-from barrelman.records.addresses import parse_address, parse_network
+from barrelman.records.addresses import merge_spans, parse_address, parse_span
 from barrelman.records.fields import FieldType
 from barrelman.records.paths import Scalar
 from barrelman.records.times import DateMath, parse_date_math, parse_instant_us
@@ -79,11 +80,32 @@ def equality(kind: FieldType | None, value: Value) -> ValueTest:
         case FieldType.DATE:
             return _date_span(value.value) or NEVER
         case FieldType.IP:
-            return _addresses(value.value) or NEVER
+            return _addresses([value.value]) or NEVER
         case FieldType.NESTED:
             return NEVER
         case _:
-            return _by_value(value.value)
+            return _by_value([value.value])
+
+
+def any_equality(kind: FieldType | None, values: Iterable[Value]) -> ValueTest:
+    """The test of `field: (a or b or …)`: what can be looked up at once is."""
+    texts: list[str] = []
+    tests: list[ValueTest] = []
+    for value in values:
+        if isinstance(value, Text) and kind in (None, FieldType.IP):
+            texts.append(value.value)
+        elif (made := equality(kind, value)) is not NEVER:
+            tests.append(made)
+    if texts:
+        joined = _by_value(texts) if kind is None else _addresses(texts)
+        tests += [joined] if joined is not None else []
+    if len(tests) <= 1:
+        return tests[0] if tests else NEVER
+
+    def test(got: Scalar, now_ms: int) -> bool:
+        return any(each.test(got, now_ms) for each in tests)
+
+    return ValueTest(test, any(each.uses_now for each in tests))
 
 
 def comparison(kind: FieldType | None, op: RangeOp, value: Text | Pattern) -> ValueTest:
@@ -241,17 +263,22 @@ def _bound(date: DateMath, *, round_up: bool) -> Callable[[int], int | None]:
     return lambda now_ms: fixed
 
 
-def _addresses(text: str) -> ValueTest | None:
-    wanted = parse_address(text)
-    if wanted is not None:
-        return ValueTest(lambda got, _: parse_address(got) == wanted)
-    network = parse_network(text)
-    if network is None:
+def _addresses(texts: Iterable[str]) -> ValueTest | None:
+    """Equality with any of the addresses or networks among these: a list of thousands is one
+    search. None where there is none."""
+    spans = merge_spans(span for text in texts if (span := parse_span(text)) is not None)
+    if not spans:
         return None
-    low, high = network
-    return ValueTest(
-        lambda got, _: (address := parse_address(got)) is not None and low <= address <= high
-    )
+    lows, highs = [low for low, _ in spans], [high for _, high in spans]
+
+    def test(got: Scalar, now_ms: int) -> bool:
+        address = parse_address(got)
+        if address is None:
+            return False
+        at = bisect_right(lows, address) - 1
+        return at >= 0 and address <= highs[at]
+
+    return ValueTest(test)
 
 
 def _address_order(compare: Comparison, text: str) -> ValueTest | None:
@@ -281,23 +308,21 @@ def _keyword_order(compare: Comparison, text: str) -> ValueTest:
     return ValueTest(test)
 
 
-def _by_value(text: str) -> ValueTest:
-    number = _parse_number(text)
-    others = [
-        test
-        for test in (
-            _addresses(text),
-            _date_span(text, _looks_like_date_ms) if _DATE_LITERAL.fullmatch(text) else None,
-        )
-        if test is not None
+def _by_value(texts: Sequence[str]) -> ValueTest:
+    """Equality with any of these, where the value decides what that means."""
+    exact = frozenset(texts)
+    numbers = frozenset(n for text in texts if (n := _parse_number(text)) is not None)
+    dates = [
+        _date_span(text, _looks_like_date_ms) for text in texts if _DATE_LITERAL.fullmatch(text)
     ]
+    others = [test for test in (_addresses(texts), *dates) if test is not None]
 
     def test(got: Scalar, now_ms: int) -> bool:
         if type(got) is str:
-            return got == text or any(other.test(got, now_ms) for other in others)
+            return got in exact or any(other.test(got, now_ms) for other in others)
         if type(got) is bool:
-            return keyword_text(got) == text
-        return number is not None and got == number
+            return keyword_text(got) in exact
+        return got in numbers
 
     return ValueTest(test, any(other.uses_now for other in others))
 

@@ -6,6 +6,7 @@ Addresses are 128-bit integers: an IPv4 address is its IPv4-mapped IPv6 one.
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from ipaddress import AddressValueError, IPv4Address, IPv6Address
 
 _V4_BASE = 0xFFFF << 32
@@ -37,3 +38,20 @@ def parse_network(text: str) -> tuple[int, int] | None:
         return None
     host_mask = (1 << (128 - length)) - 1
     return address & ~host_mask, address | host_mask
+
+
+def parse_span(text: str) -> tuple[int, int] | None:
+    """First and last address of an address or a network, else None."""
+    address = parse_address(text)
+    return parse_network(text) if address is None else (address, address)
+
+
+def merge_spans(spans: Iterable[tuple[int, int]]) -> list[tuple[int, int]]:
+    """The same addresses as disjoint spans in order."""
+    merged: list[tuple[int, int]] = []
+    for low, high in sorted(spans):
+        if merged and low <= merged[-1][1] + 1:
+            merged[-1] = (merged[-1][0], max(merged[-1][1], high))
+        else:
+            merged.append((low, high))
+    return merged

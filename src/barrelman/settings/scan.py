@@ -23,8 +23,10 @@ from barrelman.settings.rulefiles import (
     read_rule_paths,
 )
 
-_BACK = re.compile(r"(\d+)([smhdw])", re.ASCII)
-_SIZE = re.compile(r"(\d+)\s*([kmg]?)(?:i?b)?", re.ASCII | re.IGNORECASE)
+# Twelve digits are more than any log spans, and few enough for any sum.
+_BACK = re.compile(r"(\d{1,12})([smhdw])", re.ASCII)
+_COUNT = re.compile(r"\d{1,12}", re.ASCII)
+_SIZE = re.compile(r"(\d{1,12})\s*([kmg]?)(?:i?b)?", re.ASCII | re.IGNORECASE)
 _SIZE_UNITS: Final = {"": 1, "k": 1024, "m": 1024**2, "g": 1024**3}
 _SMALLEST_EVENT_BYTES: Final = 1024
 
@@ -59,6 +61,8 @@ class RuleSettings:
     unsupported: list[LoadedRule] = field(default_factory=list)
     invalid: list[LoadedRule] = field(default_factory=list)
     disabled: int = 0
+    too_low: int = 0
+    """Rules whose alerts would all lie below the least severity: they do not run."""
     errors: list[BarrelmanError] = field(default_factory=list)
     """Unreadable paths and broken exception lists: the exit code is 2."""
     warnings: list[str] = field(default_factory=list)
@@ -92,7 +96,9 @@ def resolve_rules(flags: RuleFlags) -> RuleSettings:
         and (loaded.rule.enabled or loaded in by_name)
     ]
     least = SEVERITIES.index(flags.severity)
+    enabled = len(ready)
     ready = [loaded for loaded in ready if loaded.rule and _highest(loaded.rule) >= least]
+    settings.too_low = enabled - len(ready)
     exceptions, errors, skipped = read_exception_files(flags.exceptions)
     settings.errors.extend(errors)
     settings.warnings.extend(f"{each.path}: {each.reason}" for each in skipped)
@@ -218,6 +224,6 @@ def _max_signals(text: str | None) -> int | None:
         return None
     if text == "none":
         return 0
-    if text.isascii() and text.isdigit() and int(text) > 0:
+    if _COUNT.fullmatch(text) and int(text) > 0:
         return int(text)
     raise UsageError(f"--max-signals: '{text}' is neither a number above 0 nor 'none'")
