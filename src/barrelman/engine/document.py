@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 from barrelman.engine.decode import JSON_SPACE
 from barrelman.engine.problem import Found
 from barrelman.engine.scanner import Scanner
 
-_HEAD_BYTES = 400
+HEAD_BYTES: Final = 400
 _BETWEEN = JSON_SPACE + b","
 
 
@@ -19,6 +21,7 @@ class Document:
 
     def __init__(self, text: bytes, line: int, *, is_quiet: bool) -> None:
         self.buffer = bytearray(text)
+        self._between = _BETWEEN
         self._begin(line, is_quiet=is_quiet)
 
     def _begin(self, line: int, *, is_quiet: bool) -> None:
@@ -27,7 +30,9 @@ class Document:
         self.is_quiet = is_quiet
         """Part of something reported already: only the events in it are worth a word."""
         self.scanner = Scanner()
-        self.head = bytes(self.buffer[:_HEAD_BYTES])
+        self._head: bytes | None = None
+        self.element_head = b""
+        """How the element begins of which the start has been cut off."""
         self.is_array = self.buffer[:1] == b"["
         self.is_split = False
         """Elements of its list have been taken one by one."""
@@ -44,6 +49,11 @@ class Document:
     def size(self) -> int:
         """How many bytes of it have been scanned."""
         return self._cut_bytes + self.scanner.position
+
+    @property
+    def head(self) -> bytes:
+        """How it begins."""
+        return bytes(self.buffer[:HEAD_BYTES]) if self._head is None else self._head
 
     @property
     def is_on_one_line(self) -> bool:
@@ -83,6 +93,10 @@ class Document:
         """Drops the first bytes of the buffer."""
         if count <= 0:
             return
+        self._head = self.head
+        start = self.scanner.element_start
+        if start is not None and 0 <= start < count:
+            self.element_head = bytes(self.buffer[start : start + HEAD_BYTES])
         del self.buffer[:count]
         self.scanner.shift(count)
         self._cut_bytes += count
@@ -113,11 +127,17 @@ class Document:
         """Makes what is behind the finished document the next one; False if that is nothing."""
         at = self.scanner.position
         end = len(self.buffer)
-        while at < end and self.buffer[at] in _BETWEEN:
+        while at < end and self.buffer[at] in self._between:
             at += 1
         self.begin_at(at, is_quiet=self.is_quiet)
         return at < end
 
     def begin_at(self, offset: int, *, is_quiet: bool) -> None:
+        """Makes what begins at an offset of the buffer the document."""
         del self.buffer[:offset]
         self._begin(self.last_line, is_quiet=is_quiet)
+
+    def rescue_at(self, offset: int) -> None:
+        """As `begin_at`, after a break: what was open before may be closed on this line."""
+        self._between = _BETWEEN + b"]}"
+        self.begin_at(offset, is_quiet=True)

@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from typing import Final
 
 from barrelman.engine.decode import JSON_SPACE, DecodeError, loads
-from barrelman.engine.document import Document
+from barrelman.engine.document import HEAD_BYTES, Document
 from barrelman.engine.problem import Found, Problem, excerpt_of
 from barrelman.engine.scanner import Status
 from barrelman.engine.unwrap import Answer, find_prefixed, split_cri, unwrap, unwrap_element
@@ -41,6 +41,7 @@ _find_opening = re.compile(rb'\{[ \t]*+(?:"|\Z)').search
 _find_events = re.compile(
     rb'\{[ \t]*+"(?:kind"[ \t]*+:[ \t]*+"Event"|auditID"|level"|annotations"|@timestamp")'
 ).finditer
+_match_opening = re.compile(rb'\{[ \t]*+["}]').match
 _match_array = re.compile(
     rb'\[\s*+(?:[\[{\]"]|\Z|-?[0-9][0-9.eE+-]*+\s*+(?:[,\]]|\Z)|true|false|null)'
 ).match
@@ -73,8 +74,12 @@ class Documents:
         # What may be read again: in proportion to what was read once, so that no input, however
         # torn, takes more than a constant factor of the work.
         self._reread_budget = _REREAD_START_BYTES
+        self.reread_lines = 0
+        """How many lines were read a second time, or more often: the price of torn input."""
         self._out: Answer = []
         self._is_long = False
+        self._finished: Document | None = None
+        """Within a long line, after the end of a document: it, to begin the next one with."""
         self._rescues = 0
         """In vain, one after the other."""
         self._seek_tail: bytes | None = None
@@ -184,14 +189,15 @@ class Documents:
         elif self._seek_tail is not None:
             document = Document(self._seek_tail + part, number, is_quiet=True)
             self._rescue(document, 0)
-        else:
-            document = Document(part, number, is_quiet=False)
+        elif self._finished is not None:
+            document = self._finished
+            document.append(part, number)
             if document.restart():
                 self._read_rest(document)
         if self._document is not None:
             self._advance(self._document)
         if part[-1:] == b"\n":
-            self._is_long, self._seek_tail = False, None
+            self._is_long, self._seek_tail, self._finished = False, None, None
         return self._take_out()
 
     # Text that is no JSON by itself
@@ -225,7 +231,7 @@ class Documents:
         status = scanner.scan(document.buffer)
         if status is Status.DONE:
             rest = document.buffer[scanner.position :].strip()
-            return bool(rest) and rest[0] not in _BRACKETS
+            return bool(rest) and _match_opening(rest) is None
         is_torn = status is Status.MORE or scanner.reason == "truncated"
         return not is_torn and (self._is_enveloped or _match_time(text) is not None)
 
@@ -257,17 +263,24 @@ class Documents:
             if status is Status.BROKEN:
                 self._break(document, document.scanner.reason)
             else:
+                answered = len(self._out)
                 self._complete(document)
+                if len(self._out) > answered:
+                    document.is_quiet = False  # an event: what breaks now is another matter
                 self._document = None
                 if document.restart():
                     self._read_rest(document)
+                else:
+                    self._finished = document if self._is_long else None
 
     def _read_rest(self, document: Document) -> None:
         """What follows a finished document on its line."""
         if document.buffer[0] in _BRACKETS:
             self._document = document
         else:
-            self._report("text behind a document", document.line, document.head, document.is_quiet)
+            # Of a long line the rest is not here yet: what is shown must not depend on how much is.
+            head = document.head[:1] if self._is_long else document.head
+            self._report("text behind a document", document.line, head, document.is_quiet)
             self._rescue(document, 0)
 
     def _bound(self, document: Document) -> None:
@@ -294,7 +307,7 @@ class Documents:
             self._settle_labels(document)
             return
         if document.size > self._max_bytes:
-            self._report_over_long(document.line, document.head)
+            self._report_over_long(document.line, self._head(document))
             return
         data = bytes(document.buffer[: scanner.position])
         try:
@@ -321,7 +334,10 @@ class Documents:
         document.element_count += 1
         line = document.line_at(start)
         if end - start > self._max_bytes:
-            self._report_over_long(line, bytes(document.buffer[max(0, start) :][:400]))
+            head = (
+                document.element_head if start < 0 else bytes(document.buffer[start:][:HEAD_BYTES])
+            )
+            self._report_over_long(line, head[: self._stream_bytes])
             return
         data = bytes(document.buffer[start:end])
         try:
@@ -350,7 +366,7 @@ class Documents:
         is_broken = document.scanner.status is Status.BROKEN
         is_on_one_line = document.is_on_one_line
         self._document = None
-        self._report(reason, document.line, document.head, document.is_quiet)
+        self._report(reason, document.line, self._head(document), document.is_quiet)
         self._split(document, whole_lines=is_broken and not is_on_one_line)
         self._settle_labels(document, is_whole=False)
         if is_on_one_line and is_broken:
@@ -361,13 +377,20 @@ class Documents:
             self._is_resyncing = True
             self._reread(document.whole_lines(), has_breaking_line=is_broken)
 
+    def _head(self, document: Document) -> bytes:
+        """How a document begins, as far as is known whatever the chunks."""
+        head = document.head[: self._stream_bytes]
+        if self._is_long and document.scanner.status is Status.BROKEN:
+            return head[: document.size + 1]
+        return head
+
     def _rescue(self, document: Document, at: int) -> None:
         """Goes on at the next object in what is left of a broken line."""
         self._seek_tail = None
         found = _find_object(document.buffer, at) if self._rescues < _MAX_RESCUES else None
         if found is not None:
             self._rescues += 1
-            document.begin_at(found.start(), is_quiet=True)
+            document.rescue_at(found.start())
             self._document = document
         elif self._is_long:
             torn = _find_torn_object(
@@ -392,6 +415,7 @@ class Documents:
             lines = lines[-1:] if has_breaking_line else []
         else:
             self._reread_budget -= cost
+        self.reread_lines += len(lines)
         self._queue.extendleft(reversed(lines))
 
     def _emit(self, answer: Sequence[Found], line: int, *, is_quiet: bool) -> None:

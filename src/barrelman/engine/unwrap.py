@@ -18,7 +18,7 @@ from barrelman.records.event import Event, JsonObject
 
 Answer: TypeAlias = list[Found]
 
-_MAX_WRAPPERS = 8
+_MAX_WRAPPERS = 16
 _MAX_PREFIX_BYTES = 1024
 _MAX_PREFIX_TRIES = 4
 _DOCKER_PART_BYTES = 16_384

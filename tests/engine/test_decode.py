@@ -1,0 +1,88 @@
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from barrelman.engine.decode import MAX_DEPTH, DecodeError, dumps, dumps_line, loads
+
+JSON = st.recursive(
+    st.none()
+    | st.booleans()
+    | st.integers(-(2**63), 2**64 - 1)
+    | st.floats(allow_nan=False, allow_infinity=False)
+    | st.text(st.characters(exclude_categories=["Cs"])),
+    lambda inner: st.lists(inner) | st.dictionaries(st.text(st.characters(codec="utf-8")), inner),
+    max_leaves=20,
+)
+
+
+def nest(depth: int, *, by_object: bool = False) -> Any:
+    value: Any = {} if by_object else []
+    for _ in range(depth - 1):
+        value = {"a": value} if by_object else [value]
+    return value
+
+
+@pytest.mark.parametrize(
+    ("data", "reason"),
+    [
+        (b"", "truncated"),
+        (b'{"a":', "truncated"),
+        (b'{"a":"x', "truncated"),
+        (b"{'a':1}", "not JSON"),
+        (b'{"a":01}', "not JSON"),
+        (b'{"a":1} x', "not JSON"),
+        (b'{"a":"\xff"}', "not UTF-8"),
+        (b"\xff\xfe{\x00}\x00", "not UTF-8"),
+        (b'{"a":"\\ud800"}', "holds half a surrogate pair"),
+        (b'{"a":1e999}', "holds a number out of range"),
+        (b"[" * (MAX_DEPTH + 1) + b"]" * (MAX_DEPTH + 1), "nested deeper than 1024 levels"),
+    ],
+)
+def test_refusals_say_why(data: bytes, reason: str) -> None:
+    with pytest.raises(DecodeError) as caught:
+        loads(data)
+    assert caught.value.reason == reason
+
+
+@pytest.mark.parametrize("by_object", [False, True])
+@pytest.mark.parametrize("depth", [1, 200, 254, 255, 256, 1000, MAX_DEPTH])
+def test_what_can_be_loaded_can_be_written(depth: int, by_object: bool) -> None:
+    opening, closing = (b'{"a":', b"}") if by_object else (b"[", b"]")
+    core = b"{}" if by_object else b"[]"
+    data = opening * (depth - 1) + core + closing * (depth - 1)
+    assert dumps(loads(data)) == data
+
+
+def test_no_nesting_is_too_deep_to_write() -> None:
+    assert dumps(nest(50_000)) == b"[" * 50_000 + b"]" * 50_000
+
+
+def test_the_slow_writer_agrees_with_the_fast_one() -> None:
+    value = {"b": [1, 2.5, None, True, "é\n\u2028"], "a": {"": {}, "x": []}, "c": 1e25}
+    deep = nest(300, by_object=True)
+    both = dumps({"value": value, "deep": deep})
+    assert both == b'{"value":' + dumps(value) + b',"deep":' + dumps(deep) + b"}"
+    assert dumps({"b": 1, "a": deep}, sort_keys=True).startswith(b'{"a":{"a":')
+
+
+@pytest.mark.parametrize(
+    ("value", "written"), [({"a": "\ud800"}, b'{"a":"\\ud800"}'), ({"n": 2**70}, None)]
+)
+def test_values_beyond_orjson_are_written(value: Any, written: bytes | None) -> None:
+    assert dumps(value) == (written or json.dumps(value, separators=(",", ":")).encode())
+
+
+def test_a_line_is_one_line() -> None:
+    assert dumps_line({"a": "x\ny"}) == b'{"a":"x\\ny"}\n'
+
+
+@given(JSON)
+@settings(deadline=None, max_examples=100)
+def test_dumps_and_loads_are_inverse(value: Any) -> None:
+    assert loads(dumps(value)) == value
+    assert dumps(loads(dumps(value))) == dumps(value)
