@@ -1,214 +1,328 @@
-"""PATHs become sources in order, and sources their plain bytes, whatever packed them."""
-
 from __future__ import annotations
 
 import bz2
-import contextlib
 import gzip
 import io
 import lzma
 import os
-import random
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import zstandard
-from hypothesis import given
-from hypothesis import settings as hypothesis_settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from barrelman.errors import InputError
 from barrelman.settings.decompress import decompress
 from barrelman.settings.sources import Source, expand_sources, read_chunks
 
-LINES = b"".join(b'{"auditID":"%d"}\n' % number for number in range(5000))
-MAGIC = [b"\x1f\x8b", b"\x28\xb5\x2f\xfd", b"BZh9", b"\xfd7zXZ\x00"]
-NOISE = random.Random(7).randbytes(200_000)
+LINES = b"".join(b'{"line":%d}\n' % number for number in range(5000))
 
 
-def names(found: list[Source | InputError]) -> list[str]:
-    return [each.name if isinstance(each, Source) else f"! {each.place.path}" for each in found]
-
-
-def read(source: Source) -> tuple[bytes, str | None]:
-    """All that could be read, and the error at the end."""
-    content = b""
-    try:
-        for chunk in read_chunks(source):
-            content += chunk
-    except InputError as error:
-        return content, error.oneline()
-    return content, None
-
-
-def source_of(path: Path) -> Source:
-    (source,) = expand_sources([str(path)])
-    assert isinstance(source, Source)
-    return source
-
-
-def test_rotated_files_come_oldest_first(tmp_path: Path) -> None:
-    wanted = [
-        "audit-2026-11-21T07-06-00.000.log.gz",
-        "audit-2026-11-23T07-06-00.000.log",
-        "audit.log",
-        "other.log.10.gz",
-        "other.log.2.gz",
-        "other.log.1",
-        "other.log",
+def names(*paths: Path | str) -> list[str]:
+    """The names of the sources; errors as `!message`."""
+    return [
+        f"!{found.message}" if isinstance(found, InputError) else os.path.basename(found.name)
+        for found in expand_sources([str(path) for path in paths])
     ]
-    for name in [*wanted, ".hidden"]:
-        (tmp_path / name).write_bytes(b"{}\n")
-    found = names(expand_sources([str(tmp_path)]))
-    assert [os.path.basename(name) for name in found] == wanted
-    assert names(expand_sources([f"{tmp_path}/*"])) == found
 
 
-def test_folders_are_read_to_their_depth_and_links_do_not_loop(tmp_path: Path) -> None:
-    inner = tmp_path / "a" / "b"
-    inner.mkdir(parents=True)
-    (inner / "x.log").write_bytes(b"{}")
-    (inner / "loop").symlink_to(tmp_path)
-    os.mkfifo(tmp_path / "pipe")
-    assert names(expand_sources([str(tmp_path)])) == [str(inner / "x.log")]
-    assert names(expand_sources([f"{tmp_path}/**/*.log"])) == [str(inner / "x.log")]
+def make(folder: Path, *files: str) -> None:
+    for file in files:
+        path = folder / file
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(file.encode())
 
 
-def test_a_path_that_names_nothing_is_an_error_in_its_place(tmp_path: Path) -> None:
-    good = tmp_path / "a.log"
-    good.write_bytes(b"{}")
+ROTATIONS = [
+    [
+        "audit-2025-12-31T23-59-59.999.log.gz",
+        "audit-2026-11-23T07-06-00.000.log",
+        "audit-2026-11-23T07-06-00.001.log.zst",
+        "audit.log",
+    ],
+    ["audit.log.10.gz", "audit.log.9.gz", "audit.log.2.gz", "audit.log.1", "audit.log"],
+    ["audit.log-20251231.gz", "audit.log-20260101", "audit.log"],
+    ["audit.log.2026-11-22.xz", "audit.log.2026-11-23", "audit.log"],
+    ["a.log.1", "a.log", "b.log.2", "b.log.1", "b.log", "events.json"],
+]
+
+
+@pytest.mark.parametrize("files", ROTATIONS)
+def test_rotated_logs_come_oldest_first(tmp_path: Path, files: list[str]) -> None:
+    make(tmp_path, *reversed(files))
+    assert names(tmp_path) == files
+    assert names(tmp_path / "*") == files
+
+
+def test_folders_are_read_to_the_bottom(tmp_path: Path) -> None:
+    make(tmp_path, "b/audit.log", "b/audit.log.1", "a/x/deep.log", "top.log", ".hidden", ".git/x")
+    assert names(tmp_path) == ["top.log", "deep.log", "audit.log.1", "audit.log"]
+
+
+def test_links_are_followed_once(tmp_path: Path) -> None:
+    make(tmp_path, "logs/pods/audit.log", "elsewhere/more.log")
+    logs = tmp_path / "logs"
+    (logs / "pods" / "loop").symlink_to(logs)
+    (logs / "latest.log").symlink_to(logs / "pods" / "audit.log")
+    (logs / "other").symlink_to(tmp_path / "elsewhere")
+    assert names(logs) == ["latest.log", "more.log"]
+    assert names(logs / "**" / "*.log") == ["latest.log", "more.log"]
+
+
+def test_a_broken_link_is_an_error_and_the_rest_is_read(tmp_path: Path) -> None:
+    make(tmp_path, "a.log")
+    (tmp_path / "b.log").symlink_to(tmp_path / "gone")
+    first, second = names(tmp_path)
+    assert first == "a.log"
+    assert second.startswith("!cannot be read")
+
+
+def test_patterns(tmp_path: Path) -> None:
+    make(tmp_path, "a.log", "b.log", "b.txt", "sub/c.log", ".h.log", "[x].log")
+    assert names(tmp_path / "?.log") == ["a.log", "b.log"]
+    assert names(tmp_path / "**" / "*.log") == ["[x].log", "a.log", "b.log", "c.log"]
+    assert names(tmp_path / "s*") == ["c.log"]
+    assert names(tmp_path / "[x].log") == ["[x].log"]
+    assert names(tmp_path / "*.none") == ["!no file matches this pattern"]
+
+
+def test_what_is_missing_stops_nothing(tmp_path: Path) -> None:
+    make(tmp_path, "a.log")
     (tmp_path / "empty").mkdir()
-    paths = [f"{tmp_path}/none", f"{tmp_path}/*.gz", str(good), f"{tmp_path}/empty", "a\0b"]
-    found = expand_sources(paths)
-    assert [isinstance(each, Source) for each in found] == [False, False, True, False, False]
+    found = names(
+        tmp_path / "no", tmp_path / "a.log", tmp_path / "empty", "a\0b", tmp_path / "a.log"
+    )
+    assert found[1::3] == ["a.log", "a.log"]
+    assert [one[0] for one in (found[0], found[2], found[3])] == ["!", "!", "!"]
+    (error,) = expand_sources([str(tmp_path / "no")])
+    assert isinstance(error, InputError)
+    assert error.place.path == str(tmp_path / "no")
 
 
-def test_a_name_that_looks_like_a_pattern_is_a_name_first(tmp_path: Path) -> None:
-    odd = tmp_path / "a[1].log"
-    odd.write_bytes(b"{}")
-    assert names(expand_sources([str(odd)])) == [str(odd)]
+def test_sizes_are_those_on_disk(tmp_path: Path) -> None:
+    path = tmp_path / "a.gz"
+    path.write_bytes(gzip.compress(LINES))
+    (source,) = expand_sources([str(path)])
+    assert source == Source(str(path), path, path.stat().st_size, False)
 
 
-PACKERS: dict[str, Callable[[bytes], bytes]] = {
-    "plain": bytes,
+def test_a_dash_is_standard_input() -> None:
+    (source,) = expand_sources(["-"])
+    assert isinstance(source, Source)
+    assert (source.name, source.path) == ("<stdin>", None)
+
+
+# Bytes
+
+
+def zstd(data: bytes) -> bytes:
+    return zstandard.ZstdCompressor(write_checksum=True).compress(data)
+
+
+PACK: dict[str, Callable[[bytes], bytes]] = {
     "gzip": gzip.compress,
-    "zstd": zstandard.compress,
+    "zstd": zstd,
     "bz2": bz2.compress,
     "xz": lzma.compress,
 }
+SKIPPABLE = b"\x5a\x2a\x4d\x18\x03\0\0\0abc"
+WHOLE: dict[str, tuple[bytes, bytes]] = {
+    "plain": (LINES, LINES),
+    "empty": (b"", b""),
+    "one byte": (b"\x1f", b"\x1f"),
+    "almost gzip": (b"\x1f\x8b", b"\x1f\x8b"),
+    "almost bz2": (b"BZh91AY&SX", b"BZh91AY&SX"),
+    "padded gzip": (gzip.compress(LINES) + b"\0" * 512, LINES),
+    "padded members": (gzip.compress(b"a") + b"\0" * 3 + gzip.compress(b"b") + b"\0", b"ab"),
+    "padded xz": (lzma.compress(LINES) + b"\0" * 8, LINES),
+    "skippable frames": (SKIPPABLE + zstd(b"a") + SKIPPABLE + zstd(b"b") + SKIPPABLE, b"ab"),
+    **{name: (pack(LINES), LINES) for name, pack in PACK.items()},
+    **{f"{name}, empty": (pack(b""), b"") for name, pack in PACK.items()},
+    **{
+        f"{name}, several": (pack(LINES) + pack(b"") + pack(b"x"), LINES + b"x")
+        for name, pack in PACK.items()
+    },
+}
 
 
-@pytest.mark.parametrize("packer", PACKERS)
-@pytest.mark.parametrize(
-    "content", [b"", b"x", LINES, NOISE], ids=["empty", "one", "lines", "noise"]
+def unpack(data: bytes, *, step: int = 0) -> tuple[bytes, str]:
+    """What comes out, and the error it ends in."""
+    step = step or len(data) or 1
+    out = b""
+    try:
+        for chunk in decompress(data[at : at + step] for at in range(0, len(data), step)):
+            out += chunk
+    except InputError as error:
+        return out, error.message
+    return out, ""
+
+
+@pytest.mark.parametrize("name", WHOLE)
+@pytest.mark.parametrize("step", [0, 1, 1000])
+def test_compression_is_told_by_content(name: str, step: int) -> None:
+    data, plain = WHOLE[name]
+    assert unpack(data, step=step) == (plain, "")
+
+
+@pytest.mark.parametrize("name", PACK)
+@pytest.mark.parametrize("size", [10, 1000, 200_000])
+def test_truncated_data_gives_what_is_there(name: str, size: int) -> None:
+    plain = os.urandom(size) * 3
+    data = PACK[name](b"first") + PACK[name](plain)
+    out, error = unpack(data[:-7])
+    assert error == "the compressed data is truncated"
+    assert out.startswith(b"first")
+    assert (b"first" + plain).startswith(out)
+
+
+@pytest.mark.parametrize("name", PACK)
+def test_corrupt_data_gives_what_stands_before(name: str) -> None:
+    good, bad = PACK[name](LINES), bytearray(PACK[name](LINES))
+    bad[len(bad) // 2] ^= 0xFF
+    bad[len(bad) // 2 + 1] ^= 0xFF
+    out, error = unpack(good + bytes(bad) + good)
+    assert error.startswith("the compressed data is corrupt")
+    assert out.startswith(LINES)
+
+
+def test_a_wrong_checksum_costs_no_line() -> None:
+    data = bytearray(gzip.compress(LINES))
+    data[-8] ^= 1
+    out, error = unpack(bytes(data))
+    assert out == LINES
+    assert error.startswith("the compressed data is corrupt")
+
+
+@pytest.mark.parametrize("name", PACK)
+def test_other_bytes_behind_the_data(name: str) -> None:
+    out, error = unpack(PACK[name](LINES) + b"garbage behind it")
+    assert (out, error) == (LINES, "something else follows the compressed data")
+
+
+@pytest.mark.parametrize("name", PACK)
+def test_a_bomb_comes_in_bounded_pieces(name: str) -> None:
+    data = PACK[name](bytes(64 * 1024 * 1024))
+    total = largest = 0
+    for chunk in decompress([data]):
+        total += len(chunk)
+        largest = max(largest, len(chunk))
+    assert total == 64 * 1024 * 1024
+    assert largest <= 32 * 1024 * 1024
+
+
+@given(
+    st.binary(max_size=60),
+    st.sampled_from([b"", b"\x1f\x8b\x08", b"\x28\xb5\x2f\xfd", b"BZh91AY&SY"]),
 )
-def test_compression_is_told_by_content(packer: str, content: bytes, tmp_path: Path) -> None:
-    path = tmp_path / "audit.log"
-    path.write_bytes(PACKERS[packer](content))
-    assert read(source_of(path)) == (content, None)
+@settings(deadline=None, max_examples=200)
+def test_any_bytes_are_read_or_refused(data: bytes, magic: bytes) -> None:
+    out, error = unpack(magic + data)
+    if not magic and not error:
+        assert out == data
 
 
-@pytest.mark.parametrize("packer", [name for name in PACKERS if name != "plain"])
-def test_streams_behind_each_other_are_one(packer: str, tmp_path: Path) -> None:
-    pack = PACKERS[packer]
-    path = tmp_path / "a"
-    path.write_bytes(b"".join(pack(LINES[at : at + 9000]) for at in range(0, len(LINES), 9000)))
-    assert read(source_of(path)) == (LINES, None)
+def read(path: Path) -> bytes:
+    (source,) = expand_sources([str(path)])
+    assert isinstance(source, Source)
+    return b"".join(read_chunks(source))
 
 
-def test_zero_padding_behind_gzip_is_none_of_it(tmp_path: Path) -> None:
-    path = tmp_path / "a.gz"
-    path.write_bytes(gzip.compress(LINES) + bytes(1000))
-    assert read(source_of(path)) == (LINES, None)
-
-
-@pytest.mark.parametrize("packer", [name for name in PACKERS if name != "plain"])
-def test_what_stands_before_a_break_is_read(packer: str, tmp_path: Path) -> None:
-    packed = PACKERS[packer](LINES)
-    for name, broken in (
-        ("truncated", packed[:-9]),
-        ("garbage", packed + b"garbage behind it" * 10),
-    ):
-        path = tmp_path / name
-        path.write_bytes(broken)
-        content, error = read(source_of(path))
-        assert LINES.startswith(content)
-        assert error is not None, name
-        assert str(path) in error
-        assert content == LINES or name == "truncated"
-
-
-@pytest.mark.parametrize("packer", PACKERS)
-def test_a_bomb_comes_in_bounded_pieces(packer: str) -> None:
-    packed = PACKERS[packer](bytes(50_000_000)) if packer != "plain" else b"x"
-    assert max(map(len, decompress([packed]))) <= 17 * 1024 * 1024
-
-
-@given(data=st.binary(max_size=300), step=st.integers(1, 40), packer=st.sampled_from(list(PACKERS)))
-@hypothesis_settings(deadline=None, max_examples=150)
-def test_pieces_make_no_difference(data: bytes, step: int, packer: str) -> None:
-    packed = PACKERS[packer](data) if packer != "plain" else b"{" + data
-    pieces = [packed[at : at + step] for at in range(0, len(packed), step)]
-    expected = data if packer != "plain" else packed
-    assert b"".join(decompress(pieces)) == expected
-
-
-@given(data=st.binary(max_size=200), magic=st.sampled_from(MAGIC))
-@hypothesis_settings(deadline=None, max_examples=150)
-def test_bytes_of_any_kind_end_in_bytes_or_an_input_error(data: bytes, magic: bytes) -> None:
-    with contextlib.suppress(InputError):
-        assert all(isinstance(piece, bytes) for piece in decompress([magic + data]))
-
-
-def test_raw_bytes_are_counted_before_they_are_unpacked(tmp_path: Path) -> None:
-    path = tmp_path / "a.gz"
-    path.write_bytes(gzip.compress(LINES))
-    counted: list[int] = []
-    assert b"".join(read_chunks(source_of(path), on_raw_bytes=counted.append)) == LINES
-    assert sum(counted) == path.stat().st_size
-
-
-def test_a_live_pipe_says_when_nothing_comes(tmp_path: Path) -> None:
-    fifo = tmp_path / "pipe"
-    os.mkfifo(fifo)
-    source = source_of(fifo)
-    assert source.is_live
-    go_on = threading.Event()
-
-    def write() -> None:
-        with open(fifo, "wb", buffering=0) as pipe:
-            pipe.write(b"first\n")
-            go_on.wait(60)
-            pipe.write(b"second\n")
-
-    writer = threading.Thread(target=write)
-    writer.start()
-    chunks: Iterator[bytes] = read_chunks(source, idle_seconds=0.01)
-    content, idle = b"", 0
-    for chunk in chunks:
-        content += chunk
-        idle += not chunk
-        if idle and content == b"first\n":
-            go_on.set()
-    writer.join()
-    assert content == b"first\nsecond\n"
-    assert idle
-
-
-def test_a_stream_in_memory_is_read_to_its_end() -> None:
-    source = Source("<stdin>", None, None, True)
-    chunks = read_chunks(source, stdin=io.BytesIO(gzip.compress(LINES)), idle_seconds=0.1)
-    assert b"".join(chunks) == LINES
-
-
-def test_a_file_without_permission_is_an_error(tmp_path: Path) -> None:
+def test_files_are_read_in_large_chunks(tmp_path: Path) -> None:
     path = tmp_path / "a.log"
-    path.write_bytes(b"{}")
-    source = source_of(path)
+    path.write_bytes(b"x" * 3_000_000)
+    (source,) = expand_sources([str(path)])
+    assert isinstance(source, Source)
+    seen: list[int] = []
+    sizes = [len(chunk) for chunk in read_chunks(source, on_raw_bytes=seen.append)]
+    assert sizes == seen == [2**20, 2**20, 3_000_000 - 2**21]
+
+
+def test_errors_name_the_source(tmp_path: Path) -> None:
+    path = tmp_path / "a.gz"
+    path.write_bytes(gzip.compress(LINES)[:-9])
+    with pytest.raises(InputError) as caught:
+        read(path)
+    assert caught.value.place.path == str(path)
+
+
+def test_a_file_may_vanish_before_it_is_read(tmp_path: Path) -> None:
+    path = tmp_path / "a.log"
+    path.write_bytes(b"x")
+    (source,) = expand_sources([str(path)])
+    assert isinstance(source, Source)
     path.unlink()
-    content, error = read(source)
-    assert content == b""
-    assert error is not None
-    assert "a.log" in error
+    with pytest.raises(InputError):
+        list(read_chunks(source))
+
+
+def test_a_file_may_grow_and_shrink_while_it_is_read(tmp_path: Path) -> None:
+    path = tmp_path / "a.log"
+    path.write_bytes(b"x" * 2**21)
+    (source,) = expand_sources([str(path)])
+    assert isinstance(source, Source)
+    chunks = read_chunks(source)
+    assert len(next(chunks)) == 2**20
+    with open(path, "ab") as file:
+        file.write(b"y" * 10)
+    assert len(next(chunks)) == 2**20
+    assert next(chunks) == b"y" * 10
+    path.write_bytes(b"z")
+    assert list(chunks) == []
+
+
+STDIN = Source("<stdin>", None, None, True)
+
+
+def test_standard_input_may_be_compressed_and_in_memory() -> None:
+    for data in (LINES, *(pack(LINES) for pack in PACK.values())):
+        assert b"".join(read_chunks(STDIN, stdin=io.BytesIO(data))) == LINES
+
+
+def test_a_pipe_gives_what_there_is_and_says_when_there_is_nothing() -> None:
+    reader, writer = os.pipe()
+    with open(reader, "rb") as stream:
+        chunks = read_chunks(STDIN, stdin=stream, idle_seconds=0.001)
+        os.write(writer, b"{")
+        assert next(chunks) == b"{"
+        assert next(chunks) == b""
+        os.write(writer, b"}\n")
+        assert next(chunk for chunk in chunks if chunk) == b"}\n"
+        os.close(writer)
+        assert b"".join(chunks) == b""
+
+
+def test_a_compressed_pipe_gives_what_there_is() -> None:
+    packer = zstandard.ZstdCompressor().compressobj()
+    reader, writer = os.pipe()
+    with open(reader, "rb") as stream:
+        chunks = read_chunks(STDIN, stdin=stream, idle_seconds=0.001)
+        assert next(chunks) == b""
+        os.write(
+            writer, packer.compress(b"one\n") + packer.flush(zstandard.COMPRESSOBJ_FLUSH_BLOCK)
+        )
+        assert next(chunk for chunk in chunks if chunk) == b"one\n"
+        assert next(chunks) == b""
+        os.write(writer, packer.compress(b"two\n") + packer.flush())
+        os.close(writer)
+        assert b"".join(chunks) == b"two\n"
+
+
+def test_a_pipe_without_idle_seconds_waits(tmp_path: Path) -> None:
+    fifo = tmp_path / "fifo"
+    os.mkfifo(fifo)
+    (source,) = expand_sources([str(fifo)])
+    assert isinstance(source, Source)
+    assert (source.is_live, source.size_bytes) == (True, None)
+    writer = threading.Thread(target=fifo.write_bytes, args=(LINES,))
+    writer.start()
+    assert b"".join(read_chunks(source)) == LINES
+    writer.join()
+
+
+def test_pipes_in_folders_are_left_out(tmp_path: Path) -> None:
+    make(tmp_path, "a.log")
+    os.mkfifo(tmp_path / "fifo")
+    assert names(tmp_path) == ["a.log"]

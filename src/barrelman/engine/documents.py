@@ -366,8 +366,9 @@ class Documents:
         is_broken = document.scanner.status is Status.BROKEN
         is_on_one_line = document.is_on_one_line
         self._document = None
-        self._report(reason, document.line, self._head(document), document.is_quiet)
+        head = self._head(document)
         self._split(document, whole_lines=is_broken and not is_on_one_line)
+        self._report(reason, document.line, head, document.is_quiet)
         self._settle_labels(document, is_whole=False)
         if is_on_one_line and is_broken:
             self._rescue(document, max(1, document.scanner.last_string))
