@@ -119,9 +119,19 @@ def is_raw_event(body: JsonObject) -> bool:
         return kind == "Event" and version.startswith(_AUDIT_GROUP)
     if isinstance(kind, str) and kind not in ("", "Event"):
         return False
+    if "@timestamp" in body:
+        return _is_flat_event(body)
     if body.get("auditID") is not None:
         return True
     return "verb" in body and any(key in body for key in _VERB_COMPANIONS)
+
+
+def _is_flat_event(body: JsonObject) -> bool:
+    """Whether a document is nothing but an audit event that a shipper wrote its own time into.
+
+    A document may have a `verb` and a `user` of its own: only an API server writes these three.
+    """
+    return all(body.get(key) is not None for key in ("auditID", "stage", "verb"))
 
 
 def has_audit_fields(body: JsonObject) -> bool:
@@ -237,9 +247,12 @@ def _unwrap_hit(body: JsonObject, levels: int) -> Answer | None:
         source = body.get("fields")
         if not isinstance(source, dict) or not ("_id" in body or "_index" in body):
             return None
-    answer = _unwrap_object(source, None, levels - 1)
-    if not _is_good(answer):
-        answer = [Event(source, True)]
+    if is_raw_event(source) and not (_is_flat_event(source) or "apiVersion" in source):
+        answer = [Event(source, True)]  # what stands in an index is a document, whatever it has
+    else:
+        answer = _unwrap_object(source, None, levels - 1)
+        if not _is_good(answer):
+            answer = [Event(source, True)]
     index, document_id = body.get("_index"), body.get("_id")
     for found in answer:
         if isinstance(found, Event):
