@@ -276,6 +276,23 @@ def test_an_invalid_rule_is_named_with_its_place(scan: Scan, tmp_path: Path) -> 
     assert f"did you mean '{SEED_NAME}'?" in err
 
 
+def test_a_document_with_a_verb_of_its_own_is_a_document(scan: Scan, tmp_path: Path) -> None:
+    fields = {"@timestamp": "2026-01-01T00:00:10Z", "verb": "create", "port": 80}
+    fields["user"] = {"groups": ["system:masters"]}
+    log = tmp_path / "a.log"
+    inner = {key: value for key, value in fields.items() if key != "@timestamp"}
+    shapes = [fields, {"_index": "x", "_id": "1", "_source": fields}, {"_source": inner}]
+    log.write_text("".join(json.dumps(each) + "\n" for each in shapes))
+    rules = write_rules(
+        tmp_path / "r.ndjson",
+        [rule(index=["*"], query="verb:create and user.groups:system\\:masters and port < 81")],
+    )
+    code, found, err = scan(log, "--rules", rules, "--max-signals", "none")
+    assert code == 1
+    assert len(found) == 2, err
+    assert "1 match of an event seen before" in err
+
+
 def test_blind_rules_say_why(scan: Scan, tmp_path: Path) -> None:
     log = write_log(tmp_path / "a.log", [event(1, requestObject=None)])
     rules = write_rules(
@@ -291,6 +308,10 @@ def test_blind_rules_say_why(scan: Scan, tmp_path: Path) -> None:
     assert "no event here carries a requestObject" in err
     assert "filebeat-*" in err
     assert "process.name" in err
+    misspelt = write_rules(
+        tmp_path / "m.ndjson", [rule(query="kubernetes.audit.objectref.resource:pods")]
+    )
+    assert "did you mean objectRef?" in scan(log, "--rules", misspelt)[2]
 
 
 def test_truncated_events_are_counted(scan: Scan, tmp_path: Path) -> None:

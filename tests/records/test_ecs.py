@@ -38,8 +38,8 @@ def test_a_raw_event_becomes_the_document_of_its_stream() -> None:
             "namespace": "default",
         },
         "user": {"name": "ann"},
-        "source": {"ip": "10.0.0.1"},
-        "client": {"ip": "10.0.0.1"},
+        "source": {"ip": ["10.0.0.1"]},
+        "client": {"ip": ["10.0.0.1"]},
         "related": {"user": ["ann"], "ip": ["10.0.0.1"]},
         "orchestrator": {
             "type": "kubernetes",

@@ -37,6 +37,8 @@ EXIT_INTERRUPTED: Final = 130
 # How often a silent pipe is looked at.
 _IDLE_SECONDS: Final = 0.25
 _MOST_SAMPLES: Final = 5
+# How long alerts already found are still written after an interruption.
+_PATIENCE_SECONDS: Final = 1.0
 
 
 def run_scan(given: Mapping[str, Any]) -> int:
@@ -177,7 +179,8 @@ class _Run:
                     self._look(pipe, idle=not chunk)
         except InputError as error:
             self._fail(error)
-        self._take(reader.finish(), source)
+        if not self.stopped:  # else what is half read is cut off by us, and not broken
+            self._take(reader.finish(), source)
 
     def _take(self, items: Iterable[Any], source: Source) -> None:
         feed = self.scan.feed
@@ -215,12 +218,23 @@ class _Run:
         if self.closed:
             return
         try:
-            self.sink.write(alerts)
+            self.sink.write(self._while_wanted(alerts))
             if last:
                 self.sink.close()
         except BrokenPipeError:
             self.closed = self.stopped = True
             silence(sys.stdout)
+
+    def _while_wanted(self, alerts: Iterable[Alert]) -> Iterator[Alert]:
+        """All of them; after an interruption, as many as a person will wait for."""
+        deadline = 0.0
+        for alert in alerts:
+            yield alert
+            if self.reading.interrupted:
+                deadline = deadline or time.monotonic() + _PATIENCE_SECONDS
+                if time.monotonic() > deadline:
+                    self.reading.is_cut = True
+                    return
 
     def _say(self, line: str) -> None:
         self.bar.say(line)
@@ -274,8 +288,8 @@ class _Run:
 
         previous: dict[int, Any] = {}
         try:
-            for each in (signal.SIGINT, signal.SIGTERM):
-                previous[each] = signal.signal(each, stop)
+            for caught in (signal.SIGINT, signal.SIGTERM):
+                previous[caught] = signal.signal(caught, stop)
         except ValueError:  # not in the main thread: somebody else minds the signals
             yield
             return

@@ -27,6 +27,8 @@ class Reading:
     gke: int = 0
     seconds: float = 0.0
     interrupted: bool = False
+    is_cut: bool = False
+    """Alerts that were found are not all written, for the interruption's sake."""
     span_us: tuple[int, int] | None = None
     samples: dict[str, int] = field(default_factory=dict)
     """How many problems of each kind were shown as they came."""
@@ -41,6 +43,8 @@ def summary_lines(
     """The summary, a line at a time: first what was found, then what was not, and why."""
     if reading.interrupted:
         yield "interrupted: what follows is true of what was read so far"
+        if reading.is_cut:
+            yield "    more alerts were found than are written"
     yield from _read_lines(reading, counts)
     yield from _alert_lines(counts, settings)
     yield from _loss_lines(reading, counts, settings)
@@ -122,9 +126,12 @@ def _loss_lines(reading: Reading, counts: ScanCounts, settings: RuleSettings) ->
             yield text.format(_count(total(name), "match"))
     if counts.outside:
         yield f"outside    {_count(counts.outside, 'event')} outside --since/--until"
-    if counts.truncated:
-        number = _count(counts.truncated, "event")
-        yield f"truncated  {number} without bodies: rules on bodies are blind to them"
+    for number, text in (
+        (counts.ahead, "ahead      {} of a day or more from now: is a clock wrong?"),
+        (counts.truncated, "truncated  {} without bodies: rules on bodies are blind to them"),
+    ):
+        if number:
+            yield text.format(_count(number, "event"))
     if counts.untimed:
         yield f"untimed    {_count(counts.untimed, 'event')} without a time, taken at the log's end"
 
@@ -135,6 +142,7 @@ def _rules_line(settings: RuleSettings) -> str:
         (len(settings.unsupported), "unsupported"),
         (len(settings.invalid), "invalid"),
         (settings.disabled, "disabled"),
+        (settings.too_low, "below the severity asked for"),
     ):
         if number:
             parts.append(f"{number} {word}")

@@ -23,6 +23,7 @@ from barrelman.records.fields import (
     Catalogue,
     absence_in_raw_events,
     event_time_us,
+    unknown_audit_field,
 )
 from barrelman.records.indices import IndexPatterns
 from barrelman.records.severities import SEVERITIES
@@ -111,9 +112,7 @@ class Scan:
         self._options = options or ScanOptions()
         self.now_us = now_us
         predicates = [compile_query(each.node, catalogue) for each in rules]
-        self._ruleset = RuleSet(
-            predicates, [IndexPatterns(each.rule.index or ()) for each in rules]
-        )
+        self._ruleset = RuleSet(predicates, [IndexPatterns(_patterns(each.rule)) for each in rules])
         since, until = self._options.since, self._options.until
         self._relative = since.back_us is not None or until.back_us is not None
         self._fixed = not self._relative and (since, until) != (EVERYTHING, EVERYTHING)
@@ -176,7 +175,7 @@ class Scan:
         found = []
         for number, each in enumerate(self._rules):
             reason = self._blindness(number, each)
-            if reason is not None:
+            if reason is not None and not self.counts.rules[number].matches:
                 found.append((each.rule, reason))
         return found
 
@@ -232,7 +231,7 @@ class Scan:
 
     def _blindness(self, number: int, each: RunnableRule) -> str | None:
         if self._ruleset.unread(number):
-            patterns = ", ".join(each.rule.index or ())
+            patterns = ", ".join(_patterns(each.rule))
             streams = ", ".join(self._ruleset.streams())
             return f"it reads {patterns}, and the events here are in {streams}"
         if not self.counts.events or self.counts.raw_events < self.counts.events:
@@ -244,7 +243,12 @@ class Scan:
             whole = f"{AUDIT}.{body}"
             if body not in self._bodies_seen and (name == whole or name.startswith(f"{whole}.")):
                 return f"no event here carries a {body} (audit level Metadata leaves it out)"
-        return absence_in_raw_events(name)
+        return absence_in_raw_events(name) or unknown_audit_field(name)
+
+
+def _patterns(rule: Rule) -> tuple[str, ...]:
+    """A data view wins over index patterns; what it names is kept in Kibana, so it reads all."""
+    return () if rule.data_view_id else rule.index or ()
 
 
 def _plan(rule: Rule, predicate: Predicate, max_signals: int | None) -> RulePlan:

@@ -247,12 +247,12 @@ def _unwrap_hit(body: JsonObject, levels: int) -> Answer | None:
         source = body.get("fields")
         if not isinstance(source, dict) or not ("_id" in body or "_index" in body):
             return None
-    if is_raw_event(source) and not (_is_flat_event(source) or "apiVersion" in source):
-        answer = [Event(source, True)]  # what stands in an index is a document, whatever it has
-    else:
+    answer: Answer = []
+    # What stands in an index is a document, even with a `verb` and a `user` of its own.
+    if not is_raw_event(source) or _is_flat_event(source) or "apiVersion" in source:
         answer = _unwrap_object(source, None, levels - 1)
-        if not _is_good(answer):
-            answer = [Event(source, True)]
+    if not _is_good(answer):
+        answer = [Event(source, True)]
     index, document_id = body.get("_index"), body.get("_id")
     for found in answer:
         if isinstance(found, Event):

@@ -12,7 +12,7 @@ from barrelman.records.fields import ECS_FIELDS, rename_annotation
 from barrelman.records.paths import Path, drop_empty, has_value, open_lists
 
 _CLUSTER = Path("orchestrator.cluster.name")
-_LISTS = frozenset({"related.user", "related.ip"})
+_LISTS = frozenset({"related.user", "related.ip", "source.ip", "client.ip"})
 
 
 def ecs_document(event: Event) -> JsonObject:

@@ -291,3 +291,77 @@ def absence_in_raw_events(name: str) -> str | None:
     if any(known.startswith(f"{name}.") for known in ECS_FIELDS):
         return None
     return f"audit events have no field {name}"
+
+
+_ENVELOPE: Final = frozenset(
+    {
+        "kind",
+        "apiVersion",
+        "metadata",
+        "level",
+        "timestamp",
+        "auditID",
+        "stage",
+        "requestURI",
+        "verb",
+        "user",
+        "impersonatedUser",
+        "authenticationMetadata",
+        "sourceIPs",
+        "userAgent",
+        "objectRef",
+        "responseStatus",
+        "requestObject",
+        "responseObject",
+        "requestReceivedTimestamp",
+        "stageTimestamp",
+        "annotations",
+        "aks_metadata",
+    }
+)
+_USER: Final = frozenset({"username", "uid", "groups", "extra"})
+_CLOSED: Final[Mapping[str, frozenset[str]]] = {
+    "user": _USER,
+    "impersonatedUser": _USER,
+    "objectRef": frozenset(
+        {
+            "resource",
+            "namespace",
+            "name",
+            "uid",
+            "apiGroup",
+            "apiVersion",
+            "resourceVersion",
+            "subresource",
+        }
+    ),
+    "responseStatus": frozenset(
+        {"kind", "apiVersion", "metadata", "status", "message", "reason", "details", "code"}
+    ),
+}
+"""The members that `audit.k8s.io` gives an event and its parts; bodies and annotations are open."""
+
+
+def unknown_audit_field(name: str) -> str | None:
+    """Why a field below `kubernetes.audit.` is none that the audit API knows, or None.
+
+    A word of caution, not a proof: an event may hold what its API does not define.
+    """
+    if not name.startswith(f"{AUDIT}."):
+        return None
+    first, _, rest = name[len(AUDIT) + 1 :].partition(".")
+    if first not in _ENVELOPE:
+        return f"audit events have no field {AUDIT}.{first}{_meant(first, _ENVELOPE, '')}"
+    second = rest.partition(".")[0]
+    known = _CLOSED.get(first)
+    if known is not None and second and second not in known:
+        return f"audit events have no field {AUDIT}.{first}.{second}{_meant(second, known, first)}"
+    return None
+
+
+def _meant(name: str, known: frozenset[str], parent: str) -> str:
+    from difflib import get_close_matches
+
+    same = [each for each in known if each.casefold() == name.casefold()]
+    near = same or get_close_matches(name, sorted(known), n=1, cutoff=0.7)
+    return f" (did you mean {parent}{'.' if parent else ''}{near[0]}?)" if near else ""
