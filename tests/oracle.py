@@ -34,6 +34,7 @@ from barrelman.query.ast import (
     Text,
     Value,
     Wild,
+    Within,
 )
 from barrelman.records.event import Event
 from barrelman.records.fields import Catalogue, FieldType
@@ -267,6 +268,11 @@ class _Judge:
             case Is(field, value):
                 return any(
                     self.equals(kind, found, value, free=field is None)
+                    for kind, found in self.values(field, scope, prefix)
+                )
+            case Within(field, bounds):
+                return any(
+                    all(self.lies(kind, found, op, _spelled(value)) for op, value in bounds)
                     for kind, found in self.values(field, scope, prefix)
                 )
             case Range(field, op, value):

@@ -29,6 +29,7 @@ from barrelman.query.ast import (
     RangeOp,
     Text,
     Wild,
+    Within,
 )
 from barrelman.query.kql import MAX_NESTING, parse_kql
 from barrelman.query.render import render_kql
@@ -148,7 +149,7 @@ def trees(
     leaf = draw(leaves(names))
     if suits(leaf, catalogue):
         return leaf
-    assert isinstance(leaf, Is | Range)
+    assert isinstance(leaf, Is | Range | Within)
     assert leaf.field is not None
     return Exists(leaf.field)
 
@@ -167,7 +168,8 @@ def leaves(draw: st.DrawFn, names: st.SearchStrategy[str]) -> Node:
     if shape == "is":
         return Is(field, draw(VALUES))
     if shape == "range":
-        return Range(field, draw(OPERATORS), draw(TEXTS))
+        bounds = draw(st.lists(st.tuples(OPERATORS, TEXTS), min_size=1, max_size=2))
+        return Range(field, *bounds[0]) if len(bounds) == 1 else Within(field, tuple(bounds))
     if shape == "free":
         return Is(None, draw(VALUES))
     if shape == "exists":

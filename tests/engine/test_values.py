@@ -10,6 +10,7 @@ from barrelman.engine.values import (
     comparison,
     equality,
     existence,
+    interval,
     keyword_text,
 )
 from barrelman.query.ast import Boolean, Null, Pattern, Text, Value, Wild
@@ -104,3 +105,12 @@ def test_a_list_of_mixed_values_is_typed_by_each_value() -> None:
         assert test(got, 0), got
     for got in (81, False, "2026-11-24T10:00:00Z", "11.0.0.1", "X", 1):
         assert not test(got, 0), got
+
+
+def test_an_interval_is_met_by_one_value() -> None:
+    bounds = [("gte", Text("4")), ("lte", Text("6"))]
+    for kind in (FieldType.LONG, None):
+        test = interval(kind, bounds).test
+        assert [test(got, 0) for got in (1, 4, 5, 6, 9)] == [False, True, True, True, False]
+    assert interval(FieldType.LONG, [("gte", Text("x")), ("lt", Text("6"))]) is NEVER
+    assert interval(FieldType.DATE, [("gte", Text("now-1h")), ("lt", Text("now"))]).uses_now

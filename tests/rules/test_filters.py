@@ -24,6 +24,7 @@ from barrelman.query.ast import (
     Range,
     Text,
     Wild,
+    Within,
 )
 from barrelman.rules.filters import MATCH_NONE, all_of, parse_filter
 
@@ -60,7 +61,7 @@ DSL: list[tuple[dict[str, Any], Node]] = [
     ({"range": {"f": {"gte": 1}}}, Range(F, "gte", Text("1"))),
     (
         {"range": {"f": {"gt": 1, "lt": "now-1d", "format": "strict_date_optional_time"}}},
-        And((Range(F, "gt", Text("1")), Range(F, "lt", Text("now-1d")))),
+        Within(F, (("gt", Text("1")), ("lt", Text("now-1d")))),
     ),
     ({"range": {"f": {"gte": None, "lte": 2}}}, Range(F, "lte", Text("2"))),
     ({"range": {"f": {}}}, Exists(F)),

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from barrelman.query.ast import And, Exists, Is, Nested, Node, Or, Range, Text
+from barrelman.query.ast import And, Exists, Is, Nested, Node, Or, Range, Text, Within
 
 Absence = Callable[[str], str | None]
 """Why a field cannot occur, or None where it can."""
@@ -22,7 +22,12 @@ def impossible(node: Node, absent: Absence, *, prefix: str = "") -> str | None:
             return next((reason for reason in reasons if reason is not None), None)
         case Or(children):
             return _all_impossible(children, absent, prefix)
-        case Is(Text() as target) | Range(Text() as target) | Exists(Text() as target):
+        case (
+            Is(Text() as target)
+            | Range(Text() as target)
+            | Within(Text() as target)
+            | Exists(Text() as target)
+        ):
             return absent(prefix + target.value)
         case Nested(Text() as path, child):
             name = prefix + path.value

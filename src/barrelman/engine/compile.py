@@ -29,6 +29,7 @@ from barrelman.engine.values import (
     any_equality,
     comparison,
     existence,
+    interval,
     keyword_text,
     split_clauses,
 )
@@ -49,6 +50,7 @@ from barrelman.query.ast import (
     Text,
     Value,
     Wild,
+    Within,
 )
 from barrelman.records.event import Event
 from barrelman.records.fields import Catalogue, FieldType
@@ -145,6 +147,8 @@ class _Compiler:
                 return self.is_any(target, (value,))
             case Range(target, op, value):
                 return self.leaf(target, lambda kind: comparison(kind, op, value))
+            case Within(target, bounds):
+                return self.leaf(target, lambda kind: interval(kind, bounds))
             case Exists(target):
                 return self.exists(target)
             case Nested(path, child):

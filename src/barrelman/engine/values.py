@@ -139,6 +139,18 @@ def comparison(kind: FieldType | None, op: RangeOp, value: Text | Pattern) -> Va
             return _by_value_order(op, text)
 
 
+def interval(kind: FieldType | None, bounds: Iterable[tuple[RangeOp, Text]]) -> ValueTest:
+    """The test of one value against several bounds at once."""
+    tests = [comparison(kind, op, value) for op, value in bounds]
+    if NEVER in tests:
+        return NEVER
+
+    def test(got: Scalar, now_ms: int) -> bool:
+        return all(each.test(got, now_ms) for each in tests)
+
+    return ValueTest(test, any(each.uses_now for each in tests))
+
+
 def existence(kind: FieldType | None, *, empty_text: bool) -> Test:
     """Whether a value counts as one: on a text field it must hold a word."""
     if kind is FieldType.TEXT:

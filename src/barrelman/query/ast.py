@@ -110,6 +110,17 @@ class Range:
 
 
 @dataclass(frozen=True, slots=True)
+class Within:
+    """One value of the field lies on the right side of every bound: a filter's interval.
+
+    Two Range nodes are another thing: there each may be met by a value of its own.
+    """
+
+    field: FieldName
+    bounds: tuple[tuple[RangeOp, Text], ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Nested:
     """`child` holds within one element of the objects at `path`; its fields are relative to it."""
 
@@ -131,6 +142,6 @@ class Before:
     epoch_ms: int
 
 
-Node: TypeAlias = MatchAll | And | Or | Not | Is | Range | Nested | Exists | Before
+Node: TypeAlias = MatchAll | And | Or | Not | Is | Range | Within | Nested | Exists | Before
 
 MATCH_ALL = MatchAll()

@@ -29,6 +29,7 @@ from barrelman.query.ast import (
     Text,
     Value,
     Wild,
+    Within,
 )
 from barrelman.query.kql import SPECIAL, trim
 from barrelman.records.times import format_instant
@@ -142,6 +143,10 @@ class _Prose(_Kql):
             return _Piece(f"{self.name(node.field)}:*", _ATOM, node.field, "*")
         if isinstance(node, Before):
             return _Piece(f"before {_instant(node.epoch_ms)}")
+        if isinstance(node, Within):
+            name = self.name(node.field)
+            bounds = (f"{_SYMBOLS[op]} {self.bound(value)}" for op, value in node.bounds)
+            return _Piece(f"one value of {name} {' and '.join(bounds)}", _AND)
         return _Piece("*:*")
 
     def join(self, binding: int) -> _Piece:

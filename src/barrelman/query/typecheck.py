@@ -25,6 +25,7 @@ from barrelman.query.ast import (
     Text,
     Value,
     Wild,
+    Within,
 )
 from barrelman.records.addresses import parse_address, parse_network
 from barrelman.records.fields import Catalogue, FieldType
@@ -72,6 +73,10 @@ class _Check:
             case Exists(field):
                 if isinstance(field, Text):
                     self.name(field, prefix)
+            case Within(field, bounds):
+                if isinstance(field, Text):
+                    for _, bound in bounds:
+                        self.range(prefix + field.value, bound)
             case Nested(path, child):
                 if isinstance(path, Pattern):
                     self.fail("the path of a nested query cannot hold a wildcard", path)

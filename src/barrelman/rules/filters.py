@@ -1,8 +1,7 @@
 """Kibana's `filters` array -> the expression tree.
 
 A filter is a piece of Elasticsearch's Query DSL with a `meta` beside it. What can be said in the
-tree is translated exactly, with one known difference: a range with two bounds becomes two
-ranges, which on a field with several values may be met by different ones of them.
+tree is translated exactly.
 """
 
 from __future__ import annotations
@@ -28,6 +27,7 @@ from barrelman.query.ast import (
     RangeOp,
     Text,
     Wild,
+    Within,
 )
 from barrelman.rules.patterns import parse_wildcard, pattern_value
 from barrelman.rules.schema import describe_value
@@ -214,7 +214,10 @@ def _parse_range(body: object, _depth: int) -> Node:
     _refuse_options("range", {key: one for key, one in options.items() if one is not None})
     if not bounds:
         return Exists(Text(field))
-    return all_of(Range(Text(field), op, Text(_to_text(one))) for op, one in bounds.items())
+    ends: list[tuple[RangeOp, Text]] = [(op, Text(_to_text(one))) for op, one in bounds.items()]
+    if len(ends) == 1:
+        return Range(Text(field), *ends[0])
+    return Within(Text(field), tuple(ends))
 
 
 def _parse_wildcard(body: object, _depth: int) -> Node:
@@ -288,6 +291,8 @@ def _relative_to(node: Node, path: str) -> Node:
         return Is(_cut(node.field, path), node.value)
     if isinstance(node, Range):
         return Range(_cut(node.field, path), node.op, node.value)
+    if isinstance(node, Within):
+        return Within(_cut(node.field, path), node.bounds)
     if isinstance(node, Exists):
         return Exists(_cut(node.field, path))
     if isinstance(node, Nested):
