@@ -254,3 +254,12 @@ def test_any_filter_is_translated_or_refused_by_name(filter_: object) -> None:
         parse_filter(filter_)
     except (RuleError, UnsupportedError) as error:
         assert error.message  # noqa: PT017  # either outcome is right, a crash is not
+
+
+def test_clauses_to_match_do_not_multiply_without_end() -> None:
+    clauses: list[Any] = [{"exists": {"field": f"f{n}"}} for n in range(12)]
+    for _ in range(3):
+        inner = {"bool": {"should": clauses, "minimum_should_match": 6}}
+        clauses = [inner] * 12
+    with pytest.raises(UnsupportedError, match="clauses to match"):
+        parse_filter({"query": inner})

@@ -73,6 +73,7 @@ def test_a_toml_rule_is_ready() -> None:
 
 
 TOML_PROBLEMS = [
+    ('creation_date = "2026/11/23"\n', "", "metadata.creation_date: missing", 1, 1),
     (f'rule_id = "{UUID}"\n', "", "rule_id: missing", 6, 1),
     (UUID, "not-a-uuid", "rule_id: expected a UUID, found 'not-a-uuid'", 12, 11),
     ('author = ["We"]\n', "", "author: missing", 6, 1),
@@ -374,7 +375,7 @@ def test_deep_objects_are_refused() -> None:
     for _ in range(300):
         deep = {"a": deep}
     [loaded] = load_rules(json.dumps({**RULE, "meta": deep}), path="r.json").rules
-    assert "meta: nested deeper than 64 levels" in loaded.reason
+    assert "nested deeper than 100 levels" in loaded.reason
 
 
 BROKEN_JSON = [
@@ -476,3 +477,59 @@ def test_a_rule_without_the_repositorys_metadata_is_ready() -> None:
     without = TOML[TOML.index("[rule]") :]
     (loaded,) = load_rules(without, path="mine.toml").rules
     assert (loaded.status, loaded.reason) == ("ready", "")
+
+
+ESQL = """[rule]
+author = ["me"]
+description = "D"
+language = "esql"
+name = "N"
+query = '''
+QUERY
+'''
+risk_score = 21
+rule_id = "11111111-0000-4000-8000-000000000007"
+severity = "low"
+type = "esql"
+"""
+ESQL_QUERIES = [
+    ("from a METADATA _id, _version, _index | where x | keep _id, _version, _index, x", ""),
+    ("from a metadata _index,_version,_id\n| KEEP *", ""),
+    ("from a | stats n = count(*) by x | keep n", ""),
+    ("from a | where x", "without a KEEP command"),
+    ("from a // | keep *\n | where y", "without a KEEP command"),
+    ("from a | keep *", "METADATA must name _id, _version, _index"),
+    ("from a metadata _id, _version, _index | keep x", "KEEP must name _id, _version, _index"),
+]
+
+
+@pytest.mark.parametrize(("query", "wrong"), ESQL_QUERIES)
+def test_esql_rules_carry_their_events_along(query: str, wrong: str) -> None:
+    (loaded,) = load_rules(ESQL.replace("QUERY", query), path="e.toml").rules
+    assert loaded.status == ("invalid" if wrong else "unsupported")
+    assert wrong in loaded.reason
+    (loaded,) = load_rules(ESQL + 'index = ["a"]\n', path="e.toml").rules
+    assert "names its indices in FROM" in loaded.reason
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "name = 1979-05-27",
+        "name." + ".".join("x" * 3000) + " = 1",
+        "meta." + ".".join("x" * 3000) + " = 1",
+        "timestamp_override = '" + ".".join("x" * 600) + "'",
+        "severity_mapping = [{field='"
+        + "." * 600
+        + "', operator='equals', value='', severity='low'}]",
+        "response_actions = [{action_type_id='.osquery', params={timeout=10}}]",
+    ],
+)
+def test_an_odd_value_makes_its_rule_invalid_and_nothing_else(line: str) -> None:
+    text = TOML.replace('name = "N"\n', "") if line.startswith("name") else TOML
+    (loaded,) = load_rules(text + line + "\n", path="r.toml").rules
+    assert (loaded.status, loaded.rule) == ("invalid", None)
+    for table in ("[metadata]", "[[transform.osquery]]"):
+        deep = table + "\n" + ".".join("y" * 3000) + " = 1\n"
+        (loaded,) = load_rules(deep + TOML[TOML.index("[rule]") :], path="r.toml").rules
+        assert loaded.status == "invalid"

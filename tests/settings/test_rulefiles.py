@@ -302,7 +302,11 @@ MANY: dict[str, tuple[Status, str, Callable[[str], str]]] = {
         lambda text: text,
     ),
     "eql": ("unsupported", 'type = "eql"\nlanguage = "eql"', lambda text: text),
-    "esql": ("unsupported", 'type = "esql"\nlanguage = "esql"', lambda text: text),
+    "esql": (
+        "unsupported",
+        'type = "esql"\nlanguage = "esql"',
+        lambda text: text.replace('"a:1', '"from a metadata _id, _version, _index | keep * // '),
+    ),
     "machine_learning": (
         "unsupported",
         'type = "machine_learning"\nanomaly_threshold = 50\nmachine_learning_job_id = "j"',
@@ -363,3 +367,17 @@ def test_relative_paths_stay_as_they_were_given(
     write(tmp_path, sub__a_dot_toml=toml("a"))
     monkeypatch.chdir(tmp_path)
     assert [rule.path for rule in read_rule_paths(["sub"]).rules] == [os.path.join("sub", "a.toml")]
+
+
+def test_folders_are_followed_through_links_and_pipes_are_not_waited_for(tmp_path: Path) -> None:
+    real = tmp_path / "real"
+    real.mkdir()
+    (real / "a.toml").write_text("[rule]\nrule_id = 1\n")
+    (real / "back").symlink_to(tmp_path)
+    folder = tmp_path / "rules-of-mine"
+    folder.mkdir()
+    (folder / "link").symlink_to(real)
+    os.mkfifo(folder / "pipe.toml")
+    load = read_rule_paths([folder])
+    assert [Path(each.path).name for each in load.rules] == ["a.toml"]
+    assert load.errors == ()

@@ -90,8 +90,7 @@ class _Book:
 
     def claim(self, list_id: str, namespace: str) -> Iterable[int]:
         """The items of a list a rule names, by index."""
-        if self.has(list_id, namespace):
-            self._claimed.add(list_id)
+        self._claimed.add(list_id)
         for index in self._by_list[list_id]:
             if self._items[index].namespace_type in (None, namespace):
                 yield index

@@ -79,7 +79,8 @@ def build_rule(
     query_ast, query_errors = _parse_queries(fields, broken, spot)
     filter_ast, filter_errors, gaps = _parse_filters(fields, broken, spot)
     errors += query_errors + filter_errors
-    fields.setdefault("rule_id", derive_rule_id(fields))
+    if "rule_id" not in fields and not errors:
+        fields["rule_id"] = derive_rule_id(fields)
     status: Status = "ready"
     reason, rule = "", None
     if errors:

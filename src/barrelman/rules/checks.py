@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
 from typing import Any, Final, TypeAlias
 
@@ -25,6 +26,8 @@ def check_together(fields: Fields, *, broken: frozenset[str], is_toml: bool) -> 
             problems += check(fields)
     if is_toml and not broken.intersection(("index", "data_view_id")):
         problems += _check_one_source(fields)
+    if is_toml and fields.get("language") == "esql" and "query" not in broken:
+        problems += _check_esql(fields)
     return problems
 
 
@@ -148,6 +151,60 @@ def _check_one_source(fields: Fields) -> list[Problem]:
     return []
 
 
+# What a comment or a string of ES|QL holds is no command.
+_ESQL_QUOTED = re.compile(r'"""[\s\S]*?"""|"(?:[^"\\\n]|\\.)*"|//[^\n]*|/\*[\s\S]*?\*/')
+_ESQL_METADATA = re.compile(r"\bmetadata\b([^|]*)", re.IGNORECASE)
+_ESQL_KEEP = re.compile(r"\|\s*keep\b([^|]*)", re.IGNORECASE)
+_ESQL_GROUPED = re.compile(r"\|\s*stats\b[^|]*\bby\b", re.IGNORECASE)
+_ESQL_COLUMNS: Final = ("_id", "_version", "_index")
+
+
+def _check_esql(fields: Fields) -> list[Problem]:
+    """A rule whose rows are events must carry along which events they are."""
+    query = _ESQL_QUOTED.sub(" ", fields.get("query", ""))
+    is_grouped = _ESQL_GROUPED.search(query) is not None
+    keeps = _ESQL_KEEP.findall(query)
+    if not keeps:
+        return [Problem(("query",), "query: ES|QL without a KEEP command")]
+    if is_grouped:
+        return []
+    found = _ESQL_METADATA.search(query)
+    problems = []
+    columns = ", ".join(_ESQL_COLUMNS)
+    if found is None or not _names(found[1]).issuperset(_ESQL_COLUMNS):
+        problems.append(Problem(("query",), f"query: METADATA must name {columns}"))
+    kept = _names(keeps[-1])
+    if "*" not in kept and not kept.issuperset(_ESQL_COLUMNS):
+        problems.append(Problem(("query",), f"query: KEEP must name {columns}, or *"))
+    return problems
+
+
+def _names(text: str) -> set[str]:
+    return {name.strip() for name in text.replace("\n", " ").split(",")}
+
+
+def _check_response_actions(fields: Fields) -> list[Problem]:
+    problems = []
+    for index, action in enumerate(fields.get("response_actions", ())):
+        timeout = action["params"].get("timeout")
+        if timeout is not None and not (type(timeout) is int and 60 <= timeout <= 900):
+            where = ("response_actions", index, "params", "timeout")
+            message = f"{dotted(where)}: expected a number of seconds from 60 to 900"
+            problems.append(Problem(where, message))
+    return problems
+
+
+def _check_default_lists(fields: Fields) -> list[Problem]:
+    given = [each for each in fields["exceptions_list"] if each["type"] == "rule_default"]
+    if len(given) > 1:
+        return [
+            Problem(
+                ("exceptions_list",), "exceptions_list: more than one list of type rule_default"
+            )
+        ]
+    return []
+
+
 _CHECKS: Final[tuple[tuple[tuple[str, ...], Callable[[Fields], list[Problem]]], ...]] = (
     (("from", "to", "history_window_start"), _check_resolvable),
     (("from", "to", "interval"), _check_window),
@@ -156,4 +213,6 @@ _CHECKS: Final[tuple[tuple[tuple[str, ...], Callable[[Fields], list[Problem]]], 
     (("concurrent_searches", "items_per_search"), _check_searches),
     (("threat_mapping",), _check_threat_mapping),
     (("threshold",), _check_threshold),
+    (("response_actions",), _check_response_actions),
+    (("exceptions_list",), _check_default_lists),
 )

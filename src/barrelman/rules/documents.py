@@ -16,6 +16,7 @@ from typing import Any, Final, Literal, TypeAlias
 from barrelman.errors import BarrelmanError, Place, RuleError
 from barrelman.rules.locate import JsonLocator, Source, Spot, TomlLocator, json_children
 
+MAX_LEVELS: Final = 100
 Format: TypeAlias = Literal["toml", "json", "ndjson"]
 
 _TOML_ERROR = re.compile(
@@ -120,7 +121,31 @@ def _read_json(content: bytes, path: str, first_line: int) -> Iterator[Record | 
         place = source.place(error.pos)
         yield Broken(RuleError(f"not JSON: {error.msg}", place=place), place.line or 1, text)
         return
+    if _is_too_deep(data):
+        yield _too_deep(source, first_line)
+        return
     yield from _expand(data, source)
+
+
+def _is_too_deep(data: Any) -> bool:
+    """Whether anything nests deeper than a rule ever does: what follows may then recurse freely."""
+    level = [data]
+    for _ in range(MAX_LEVELS):
+        below: list[Any] = []
+        for value in level:
+            if isinstance(value, dict):
+                below += value.values()
+            elif isinstance(value, list):
+                below += value
+        if not below:
+            return False
+        level = below
+    return True
+
+
+def _too_deep(source: Source, line: int) -> Broken:
+    message = f"nested deeper than {MAX_LEVELS} levels"
+    return Broken(RuleError(message, place=source.place(0)), line, source.text)
 
 
 def _expand(data: Any, source: Source) -> Iterator[Record]:
@@ -157,6 +182,8 @@ def _read_toml(content: bytes, path: str) -> Record | Broken:
             if found["line"]:
                 place = _place_of_column(source, int(found["line"]), int(found["column"]))
         return Broken(RuleError(f"not TOML: {message}", place=place), place.line or 1, text)
+    if _is_too_deep(data):
+        return _too_deep(source, 1)
     return Record(data, Spot(TomlLocator(source)), 1, is_toml=True)
 
 

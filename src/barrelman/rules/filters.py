@@ -35,6 +35,7 @@ from barrelman.rules.schema import describe_value
 Dsl: TypeAlias = Mapping[str, Any]
 
 _MAX_DEPTH: Final = 100
+_MAX_NODES: Final = 20_000
 _MAX_COMBINATIONS: Final = 1000
 _META_KEYS: Final = ("meta", "query", "alias")
 _IGNORED_OPTIONS: Final = frozenset(
@@ -255,9 +256,17 @@ def _parse_bool(body: object, depth: int) -> Node:
 def _at_least(nodes: list[Node], count: int) -> Node:
     if count <= 0:
         return MATCH_ALL
-    if comb(len(nodes), count) > _MAX_COMBINATIONS:
+    ways = comb(len(nodes), count)
+    if ways > _MAX_COMBINATIONS or ways * count * sum(map(_size, nodes)) > _MAX_NODES * len(nodes):
         raise UnsupportedError(f"'bool' with {count} of {len(nodes)} clauses to match in filters")
     return any_of(all_of(chosen) for chosen in combinations(nodes, count))
+
+
+def _size(node: Node) -> int:
+    """How many nodes a tree has, shared ones counted wherever they stand."""
+    if isinstance(node, And | Or):
+        return 1 + sum(map(_size, node.children))
+    return 1 + _size(node.child) if isinstance(node, Not | Nested) else 1
 
 
 def _to_count(least: object, total: int) -> int:

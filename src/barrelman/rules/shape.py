@@ -9,6 +9,7 @@ from datetime import date
 from typing import Final
 
 from barrelman.errors import TimeError
+from barrelman.query.typecheck import MOST_PARTS
 from barrelman.records.severities import SEVERITIES
 from barrelman.records.times import parse_date_math, parse_duration_ms
 from barrelman.rules.schema import Field, Flag, Free, Integer, ListOf, String, Table
@@ -51,6 +52,11 @@ def _required(**kinds: String | Integer | Flag | Free | ListOf | Table) -> dict[
 
 _TEXT: Final = String()
 _NAME: Final = String(least=1)
+_FIELD_NAME: Final = String(
+    least=1,
+    pattern=re.compile(rf"[^.]*(?:\.[^.]*){{0,{MOST_PARTS - 1}}}"),
+    expected=f"a field name of at most {MOST_PARTS} parts",
+)
 _TEXTS: Final = ListOf(_TEXT)
 _DATE_MATH: Final = String(least=1, parse=parse_date_math)
 _DURATION: Final = String(parse=parse_duration_ms)
@@ -68,10 +74,10 @@ _THREAT: Final = Table(
     }
 )
 _SEVERITY_MAPPING: Final = Table(
-    _required(field=_TEXT, operator=_EQUALS, value=_TEXT, severity=_SEVERITY)
+    _required(field=_FIELD_NAME, operator=_EQUALS, value=_TEXT, severity=_SEVERITY)
 )
 _RISK_SCORE_MAPPING: Final = Table(
-    _required(field=_TEXT, operator=_EQUALS, value=_TEXT) | _optional(risk_score=_SCORE)
+    _required(field=_FIELD_NAME, operator=_EQUALS, value=_TEXT) | _optional(risk_score=_SCORE)
 )
 _EXCEPTION_LIST_REF: Final = Table(
     _required(
@@ -121,8 +127,8 @@ COMMON: Final[Mapping[str, Field]] = {
     "severity_mapping": Field(ListOf(_SEVERITY_MAPPING), default=[]),
     "risk_score_mapping": Field(ListOf(_RISK_SCORE_MAPPING), default=[]),
     **_optional(
-        rule_name_override=_NAME,
-        timestamp_override=_NAME,
+        rule_name_override=_FIELD_NAME,
+        timestamp_override=_FIELD_NAME,
         timestamp_override_fallback_disabled=Flag(),
     ),
     "exceptions_list": Field(ListOf(_EXCEPTION_LIST_REF), default=[]),
@@ -272,12 +278,10 @@ _TOML_SUPPRESSION: Final = Table(
 _TOML_DATE: Final = String(
     pattern=_METADATA_DATE, expected="a date such as '2026/11/23'", parse=_parse_metadata_date
 )
-# The public repository demands both dates; a rule that lacks them still detects.
 METADATA: Final = Table(
     {
+        **_required(creation_date=_TOML_DATE, updated_date=_TOML_DATE),
         **_optional(
-            creation_date=_TOML_DATE,
-            updated_date=_TOML_DATE,
             maturity=String(choices=MATURITIES),
             integration=ListOf(_NAME, single=True),
             min_stack_version=_NAME,

@@ -34,6 +34,8 @@ def unwrap_toml(document: JsonObject) -> TomlRule:
     problems: list[Problem] = []
     if "new_terms" in data:
         _flatten_new_terms(data, aliases, problems)
+    if data.get("type") == "esql" and "index" in data:
+        problems.append(Problem(("index",), "index: an ES|QL rule names its indices in FROM"))
     note = data.get("note")
     transform = document.get("transform")
     if isinstance(note, str) and isinstance(transform, dict):
@@ -52,6 +54,10 @@ def _flatten_new_terms(data: JsonObject, aliases: dict[str, Path], problems: lis
         problems.append(mismatch(("new_terms",), "a table", table))
         return
     if "value" in table:
+        if table.get("field") != "new_terms_fields":
+            problems.append(
+                mismatch(("new_terms", "field"), "'new_terms_fields'", table.get("field"))
+            )
         data["new_terms_fields"] = table["value"]
         aliases["new_terms_fields"] = ("new_terms", "value")
     if "history_window_start" not in table:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import stat
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from importlib.resources import files
@@ -124,6 +125,7 @@ class _Reader:
         self.immature = 0
         self._include_all = include_all
         self._seen: set[tuple[int, int]] = set()
+        self._folders: set[tuple[int, int]] = set()
 
     def read(self, path: Path) -> None:
         if not os.path.isdir(path):  # unlike Path.is_dir, never raises
@@ -138,6 +140,8 @@ class _Reader:
         except (OSError, ValueError) as error:
             self.errors.append(_unreadable(path, error))
             return
+        if not (named or stat.S_ISREG(status.st_mode)):
+            return  # a pipe in a folder would be waited for without end
         if (status.st_dev, status.st_ino) in self._seen:
             return
         self._seen.add((status.st_dev, status.st_ino))
@@ -161,8 +165,12 @@ class _Reader:
         if os.path.isdir(folder / "rules"):
             roots = [folder / name for name in _CHECKOUT_FOLDERS if os.path.isdir(folder / name)]
         for root in roots:
-            for place, folders, names in os.walk(root, onerror=self._note_error):
-                folders[:] = sorted(name for name in folders if not name.startswith("."))
+            for place, folders, names in os.walk(root, onerror=self._note_error, followlinks=True):
+                folders[:] = sorted(
+                    name
+                    for name in folders
+                    if not name.startswith(".") and self._is_new_folder(Path(place, name))
+                )
                 files_here = [
                     Path(place, name)
                     for name in sorted(names)
@@ -172,6 +180,17 @@ class _Reader:
                     self.deprecated += len(files_here)
                 else:
                     yield from files_here
+
+    def _is_new_folder(self, folder: Path) -> bool:
+        """Links may lead back to a folder that was read, or is being read."""
+        try:
+            status = folder.stat()
+        except OSError:
+            return True  # the walk itself will say what is wrong
+        identity = (status.st_dev, status.st_ino)
+        is_new = identity not in self._folders
+        self._folders.add(identity)
+        return is_new
 
     def _note_error(self, error: OSError) -> None:
         self.errors.append(_unreadable(Path(str(error.filename)), error))
@@ -218,12 +237,14 @@ def _once(paths: Iterable[Path]) -> Iterator[Path]:
 
 def _read_file(path: Path, errors: list[BarrelmanError]) -> bytes | None:
     try:
-        if path.stat().st_size > MAX_RULE_FILE_BYTES:
+        with path.open("rb") as file:
+            content = file.read(MAX_RULE_FILE_BYTES + 1)
+        if len(content) > MAX_RULE_FILE_BYTES:
             limit = f"{MAX_RULE_FILE_BYTES // (1024 * 1024)} MiB"
             message = f"larger than {limit}, too large for a file of rules"
             errors.append(InputError(message, place=Place(str(path))))
             return None
-        return path.read_bytes()
+        return content
     except (OSError, ValueError) as error:
         errors.append(_unreadable(path, error))
         return None
