@@ -24,6 +24,7 @@ _RUN_NAMESPACE: Final = uuid.UUID("5c0f2f0e-9a0e-4f5a-8a52-6a1f0b1d7e11")
 _REMOVED: Final = ("kibana", "signal", "threshold_result")
 _REMOVED_DOTTED: Final = ("kibana.", "signal.", "threshold_result.")
 _ANCESTORS: Final = Path("kibana.alert.ancestors")
+_ANCESTOR_RULE: Final = Path("kibana.alert.ancestors.rule")
 _ALERT_UUID: Final = Path("kibana.alert.uuid")
 _DEPTH: Final = Path("kibana.alert.depth")
 _PARENT_RULE: Final = Path("kibana.alert.rule.uuid")
@@ -144,8 +145,8 @@ def is_own_descendant(event: Event, rule: Rule) -> bool:
     """Whether an event is an alert that this very rule had a part in: it never feeds itself."""
     if not event.is_document or not _ALERT_UUID.values(event.body):
         return False
-    rules = {*Path("kibana.alert.ancestors.rule").values(event.body)}
-    return rule.uuid in rules | {*_PARENT_RULE.values(event.body)}
+    rules = [*_ANCESTOR_RULE.values(event.body), *_PARENT_RULE.values(event.body)]
+    return rule.uuid in rules
 
 
 def _masked(value: Scalar) -> str:

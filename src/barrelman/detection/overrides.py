@@ -60,6 +60,6 @@ def _number(value: Scalar) -> float | None:
     if isinstance(value, bool):
         return None
     try:
-        return float(value)
+        return None if "_" in str(value) else float(value)  # Python alone reads 1_000
     except ValueError:
         return None
