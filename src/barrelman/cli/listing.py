@@ -100,7 +100,7 @@ def _named(name: str, known: Iterable[LoadedRule]) -> list[LoadedRule]:
 
 
 def _is_json(format_: str | None) -> bool:
-    return format_ == "json" or (format_ is None and not sys.stdout.isatty())
+    return format_ == "json"
 
 
 def _print_json(items: Sequence[Any]) -> None:
@@ -160,7 +160,7 @@ def _print_rule(console: Any, loaded: LoadedRule, rule: Rule) -> None:
     console.print(Text(rule.description.strip()))
     console.print()
     for label, value in _facts(loaded, rule):
-        console.print(Text.assemble((f"{label:<12}", "dim"), value), soft_wrap=False)
+        console.print(Text.assemble((f"{label:<12}", "dim"), value), soft_wrap=True)
     for tactic in rule.threat:
         steps = [f"{tactic.tactic.name} ({tactic.tactic.id})"]
         steps += [f"{each.name} ({each.id})" for each in tactic.technique]
@@ -169,7 +169,7 @@ def _print_rule(console: Any, loaded: LoadedRule, rule: Rule) -> None:
     console.print()
     console.print(Text("Query", style="bold"))
     query = rule.query or (describe(rule.query_ast) if rule.query_ast else "")
-    console.print(Text(query.strip()))
+    console.print(Text(query.strip()), soft_wrap=True)
     for title, items in (
         ("References", rule.references),
         ("False positives", rule.false_positives),
@@ -178,7 +178,7 @@ def _print_rule(console: Any, loaded: LoadedRule, rule: Rule) -> None:
             console.print()
             console.print(Text(title, style="bold"))
             for item in items:
-                console.print(Text(f"- {item}"), overflow="fold")
+                console.print(Text(f"- {item}"), soft_wrap=True)
     for title, markdown in (("Set-up", rule.setup), ("Investigation guide", rule.note or "")):
         if markdown.strip():
             console.print()

@@ -8,7 +8,8 @@ _FORMAT = click.option(
     "--format",
     "format_",
     type=click.Choice(["table", "json"]),
-    help="Default: table on a terminal, json elsewhere.",
+    default="table",
+    help="A table (show: a page for reading), or JSON.",
 )
 _ALL = click.option(
     "--all-rules", is_flag=True, help="Load deprecated and non-production rules of folders, too."
