@@ -13,7 +13,7 @@ from barrelman.engine.values import (
     interval,
     keyword_text,
 )
-from barrelman.query.ast import Boolean, Null, Pattern, Text, Value, Wild
+from barrelman.query.ast import Boolean, Null, Pattern, RangeOp, Text, Value, Wild
 from barrelman.records.fields import FieldType
 from barrelman.records.paths import Scalar
 
@@ -108,7 +108,7 @@ def test_a_list_of_mixed_values_is_typed_by_each_value() -> None:
 
 
 def test_an_interval_is_met_by_one_value() -> None:
-    bounds = [("gte", Text("4")), ("lte", Text("6"))]
+    bounds: list[tuple[RangeOp, Text]] = [("gte", Text("4")), ("lte", Text("6"))]
     for kind in (FieldType.LONG, None):
         test = interval(kind, bounds).test
         assert [test(got, 0) for got in (1, 4, 5, 6, 9)] == [False, True, True, True, False]
