@@ -136,7 +136,7 @@ class AlertBuilder:
         if not self._redacted:
             return reasons
         return [
-            (name, value if value in Path(name).values(shown) else _masked(value))
+            (name, value if _stands(value, Path(name).values(shown)) else _masked(value))
             for name, value in reasons
         ]
 
@@ -147,6 +147,11 @@ def is_own_descendant(event: Event, rule: Rule) -> bool:
         return False
     rules = [*_ANCESTOR_RULE.values(event.body), *_PARENT_RULE.values(event.body)]
     return rule.uuid in rules
+
+
+def _stands(value: Scalar, values: list[Scalar]) -> bool:
+    """Whether the very value is among these: to Python 1, 1.0 and True are one."""
+    return any(type(each) is type(value) and each == value for each in values)
 
 
 def _masked(value: Scalar) -> str:
@@ -220,6 +225,8 @@ def _rule_copy(rule: Rule) -> JsonObject:
         "kibana.alert.rule.producer": "siem",
         "kibana.alert.rule.indices": list(rule.index or ()),
         "kibana.alert.rule.parameters": rule.parameters,
+        "kibana.alert.rule.revision": rule.revision or 0,
+        "kibana.alert.rule.immutable": bool(rule.immutable),
     }
     for name in _COPIED:
         if name in rule.parameters:
