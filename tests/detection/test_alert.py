@@ -404,21 +404,21 @@ def test_secrets_are_masked_wherever_the_alert_says_something() -> None:
     body = event_data(
         1,
         userAgent=f"x Bearer {planted}",
-        user={"username": f"Bearer {planted}"},
-        objectRef={"resource": "secrets", "namespace": "shop", "name": f"Bearer {planted}"},
+        requestURI=f"/api/v1/secrets?token={planted}",
+        objectRef={"resource": "secrets", "namespace": "shop", "name": "s"},
         requestObject={"kind": "Secret", "data": {"x": planted}},
     )
     made = rule(
         query="user_agent.original:* and kubernetes.audit.requestObject.data.x:* "
         f'and kubernetes.audit.requestObject.data.x:"{planted}"',
-        rule_name_override="orchestrator.resource.name",
+        rule_name_override="user_agent.original",
     )
     alert = built(Event(body), made)
     shown = {k: v for k, v in alert.document.items() if k != "kibana.alert.rule.parameters"}
     assert planted not in json.dumps(shown)
     assert planted not in str(alert.reasons)
     assert alert.reasons == [("kubernetes.audit.requestObject.data.x", MASK)]
-    assert alert.rule_name == f"Bearer {MASK}"
+    assert alert.rule_name == f"x Bearer {MASK}"
 
 
 def test_unless_the_user_wants_to_see_them() -> None:

@@ -446,6 +446,21 @@ def test_events_that_never_met_a_rule_asked_again_are_no_matches(
     assert replay.counts == [RuleCounts(), RuleCounts()]
 
 
+def test_what_turns_out_to_be_no_match_takes_no_place_from_one() -> None:
+    """A hundred that are asked in twenty runs each, in vain, and one that meets the last."""
+    window = ("30m", "now-10h", "now")
+    end_ms = BASE_MS + 10 * 3_600_000
+
+    def meets(event: Event, now_ms: int) -> bool:
+        return event.body["auditID"] == "b100" and now_ms == end_ms
+
+    replay = Replay([plan_of(window, 1, retest=meets)])
+    for arrival in burst(BASE_MS, 101):
+        replay.add(0, event_of(arrival))
+    assert shown(list(replay.finish(log_end_us=0))) == [(end_ms, "b100")]
+    assert (replay.counts[0].matches, replay.counts[0].capped) == (1, 0)
+
+
 @pytest.mark.parametrize("window", WINDOWS)
 @pytest.mark.parametrize(
     "time",
@@ -506,6 +521,13 @@ def test_bounds_hold_for_the_events_own_time_not_for_the_one_the_rule_reads_by()
     bounds_us = (BASE_MS * 1000 - hour_us, None)
     raised = list(replay.finish(log_end_us=BASE_MS * 1000, bounds_us=bounds_us))
     assert [name for _, name in shown(raised)] == ["own time within"]
+
+
+def test_an_event_whose_only_time_is_the_one_the_rule_reads_by_is_judged_by_that() -> None:
+    replay = Replay([plan_of(DEFAULT, 100, place=lambda event: BASE_MS * 1000)], ranged=True)
+    replay.add(0, Event({"auditID": "x", "stage": "Panic"}))
+    bounds_us = (BASE_MS * 1000, BASE_MS * 1000)
+    assert len(list(replay.finish(log_end_us=BASE_MS * 1000, bounds_us=bounds_us))) == 1
 
 
 # --- what a flood costs --------------------------------------------------------------------

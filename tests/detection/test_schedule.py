@@ -123,6 +123,13 @@ def test_the_ends_of_the_calendar(ends: tuple[str, str], instant_ms: int, interv
         assert last * parse_duration_ms(interval) < 253_402_300_800_000
 
 
+@pytest.mark.parametrize("from_", ["now-1d/d", "now-1M", "now-1y/y"])
+def test_a_window_that_begins_before_the_calendar_reads_its_first_events(from_: str) -> None:
+    first, last = schedule("1h", from_, "now").ticks(-62_135_596_800_000)
+    assert first * HOUR_MS == -62_135_596_800_000
+    assert last - first >= 24
+
+
 @given(
     ends=st.sampled_from(ENDS),
     instants=st.lists(st.integers(MONDAY_MS - 4 * 10**9, MONDAY_MS + 4 * 10**9), min_size=2),

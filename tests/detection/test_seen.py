@@ -36,6 +36,11 @@ def test_a_mark_of_nought_is_known_too() -> None:
     seen = SeenIds(held=0)
     assert [seen.add(b"k" * 16, 0) for _ in range(3)] == [None, 0, 0]
     seen.close()
+    seen = SeenIds(held=2)
+    keys = [n.to_bytes(16) for n in range(4)]  # three move out, the last stays in memory
+    assert [seen.add(key, 0) for key in keys] == [None] * 4
+    assert [seen.add(key, 9) for key in keys] == [0] * 4
+    seen.close()
 
 
 def test_closing_without_a_database_and_twice() -> None:
