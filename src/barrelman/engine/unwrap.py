@@ -8,6 +8,7 @@ object, a document with a timestamp. What remains is foreign.
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, Final, TypeAlias
 
@@ -395,15 +396,15 @@ def _judge_text(text: str) -> Answer:
     return _foreign(text, "text, not an audit event")
 
 
-def _prefixed_objects(text: bytes) -> list[tuple[int, Any]]:
-    objects = []
+def _prefixed_objects(text: bytes) -> Iterator[tuple[int, Any]]:
+    """The objects that begin soon behind other text and end with it, decoded as asked for."""
     for tries, match in enumerate(_find_objects(text)):
         if tries == _MAX_PREFIX_TRIES or match.start() > _MAX_PREFIX_BYTES:
-            break
+            return
         if match.start() == 0:
             continue
         try:
-            objects.append((match.start(), loads(memoryview(text)[match.start() :])))
+            value = loads(memoryview(text)[match.start() :])
         except DecodeError:
             continue
-    return objects
+        yield match.start(), value
