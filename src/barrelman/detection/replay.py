@@ -287,7 +287,8 @@ class _RuleRuns:
 
     def _give_up(self, event: Event | None, first: int, last: int) -> None:
         """No run has room for it, or (where it is asked again) none that has room is met."""
-        if event is None or self._ever_meets(event, first, last):
+        runs = range(first, last + 1)
+        if event is None or any(tick in self._full and self._meets(event, tick) for tick in runs):
             self._counts.capped += 1
         else:
             self._counts.matches -= 1
