@@ -533,3 +533,156 @@ def test_an_odd_value_makes_its_rule_invalid_and_nothing_else(line: str) -> None
         deep = table + "\n" + ".".join("y" * 3000) + " = 1\n"
         (loaded,) = load_rules(deep + TOML[TOML.index("[rule]") :], path="r.toml").rules
         assert loaded.status == "invalid"
+
+
+# Whatever a file holds
+
+DEEP = {"a": json.loads("[" * 150 + "]" * 150)}
+
+
+def test_one_rule_nested_too_deep_stops_no_other() -> None:
+    deep = {**RULE, "rule_id": "deep", "name": "Deep", "meta": DEEP}
+    text = json.dumps([RULE, deep, {**RULE, "rule_id": "r2"}], indent=1)
+    found = load_rules(text, path="r.json").rules
+    assert [(each.status, each.rule_id) for each in found] == [
+        *(("ready", "r1"), ("invalid", "deep"), ("ready", "r2")),
+    ]
+    [error] = found[1].errors
+    assert error.message == "nested deeper than 100 levels"
+    assert found[1].name == "Deep"
+    assert error.place.text is not None
+    assert error.place.text.strip() == "["
+
+
+def test_what_is_no_rule_may_nest_as_it_likes() -> None:
+    text = json.dumps({"any": DEEP})
+    found = load_rules(text, path="tree.json", named=False)
+    assert (found.rules, found.errors) == ((), ())
+    assert len(found.skipped) == 1
+
+
+def test_a_list_item_nested_too_deep_is_an_error() -> None:
+    text = "\n".join(json.dumps(one) for one in (LIST, ITEM, {**ITEM, "meta": DEEP}))
+    for found in (load_rules(text, path="e.ndjson"), load_exceptions(text, path="e.ndjson")):
+        assert len(found.exceptions.items) == 1
+        [error] = found.errors
+        assert (error.message, error.place.line) == ("nested deeper than 100 levels", 3)
+
+
+@pytest.mark.parametrize(
+    ("line", "column"),
+    [
+        ("{key} = 1", 1),
+        ("  [{key}]", 4),
+        ("t = {{ a = 1, {key} = 2 }}", 14),
+    ],
+)
+@pytest.mark.parametrize("part", ["x", "'x y'", '"x\\" y"'])
+def test_a_key_of_very_many_parts_is_refused_before_it_is_parsed(
+    line: str, column: int, part: str
+) -> None:
+    text = TOML + line.format(key=" . ".join([part] * 100_000)) + "\n"
+    [loaded] = load_rules(text, path="r.toml").rules
+    [error] = loaded.errors
+    assert error.message == "a key of more than 100 parts"
+    assert (error.place.line, error.place.column) == (18, column)
+    assert (loaded.rule_id, loaded.name) == (UUID, "N")
+
+
+def test_dots_in_texts_are_no_parts_of_keys() -> None:
+    text = toml_with('description = "D"', f'description = "{"a." * 300}b, {"a." * 300}b"')
+    [loaded] = load_rules(text, path="r.toml").rules
+    assert loaded.status == "ready"
+
+
+def nest_toml(levels: int) -> str:
+    return "[" * levels + "]" * levels
+
+
+@pytest.mark.parametrize("levels", [50, 99, 150, 5000])
+def test_lists_in_lists_are_read_or_refused_with_their_place(levels: int) -> None:
+    [loaded] = load_rules(TOML + f"x = {nest_toml(levels)}\n", path="r.toml").rules
+    assert loaded.status == ("ready" if levels < 100 else "invalid")
+    assert [error.place.path for error in loaded.errors] == ["r.toml"] * (levels >= 100)
+
+
+ODD: st.SearchStrategy[Any] = st.recursive(
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.sampled_from([2**70, -(10**30), "", "now", "now-1d", "1h", "kuery", "a:1", "a:(", "\0"])
+    | st.floats()
+    | st.text(max_size=5),
+    lambda inner: (
+        st.lists(inner, max_size=3)
+        | st.dictionaries(st.sampled_from(["query", "bool", "field", "value", "", "a.b"]), inner)
+    ),
+    max_leaves=6,
+)
+KEYS = st.sampled_from(
+    [
+        *("rule_id", "type", "name", "description", "risk_score", "severity", "query", "language"),
+        *("filters", "threat", "interval", "from", "to", "threshold", "new_terms_fields"),
+        *("history_window_start", "severity_mapping", "risk_score_mapping", "exceptions_list"),
+        *("alert_suppression", "index", "data_view_id", "saved_id", "threat_mapping", "note"),
+        *("threat_query", "threat_filters", "max_signals", "meta", "actions", "response_actions"),
+        *("investigation_fields", "required_fields", "throttle", "timeline_id", "id", "new_terms"),
+        *("list_id", "entries", "data", "attributes", "items_per_search", "concurrent_searches"),
+    ]
+)
+TYPES = st.sampled_from(
+    [
+        *("query", "saved_query", "threshold", "new_terms", "threat_match", "eql", "esql"),
+        *("machine_learning", "security-rule", "detection", "simple", "ip", "action"),
+    ]
+)
+
+
+def to_toml(value: Any) -> str:
+    """A value as TOML writes it; null, which it has not, as a date."""
+    if value is None:
+        return "1979-05-27"
+    if isinstance(value, float):
+        return repr(value)
+    if isinstance(value, int) and not isinstance(value, bool):
+        return str(value) if abs(value) < 2**63 or value < 0 else hex(value)
+    if isinstance(value, list):
+        return "[" + ", ".join(map(to_toml, value)) + "]"
+    if isinstance(value, dict):
+        pairs = (f"{json.dumps(key)} = {to_toml(each)}" for key, each in value.items())
+        return "{" + ", ".join(pairs) + "}"
+    return json.dumps(value, ensure_ascii=False).replace("\x7f", "?")
+
+
+def check_result(result: LoadResult, *, named: bool) -> None:
+    assert result.rules or result.skipped or result.errors or result.exceptions.items or not named
+    for rule in result.rules:
+        assert (rule.rule is None) == (rule.status == "invalid")
+        assert bool(rule.reason) == (rule.status != "ready")
+        json.dumps([rule.rule.parameters, rule.rule.metadata] if rule.rule else rule.reason)
+
+
+@given(kind=TYPES, changes=st.dictionaries(KEYS, ODD, max_size=3), named=st.booleans())
+@settings(deadline=None, max_examples=250)
+def test_any_json_gives_a_result(kind: str, changes: dict[str, Any], named: bool) -> None:
+    text = json.dumps({**RULE, "type": kind, **changes}).replace("Infinity", "1e999")
+    result = load_rules(text, path="r.json", named=named)
+    check_result(result, named=False)
+    load_exceptions(text, path="r.json")
+
+
+@given(
+    kind=TYPES,
+    changes=st.dictionaries(KEYS, ODD, max_size=3),
+    table=st.sampled_from(["metadata", "transform", "rule", "exceptions", "new_terms"]),
+    odd=ODD,
+)
+@settings(deadline=None, max_examples=250)
+def test_any_toml_gives_a_result(kind: str, changes: dict[str, Any], table: str, odd: Any) -> None:
+    fields = {**RULE, "author": ["We"], "language": "kuery", "rule_id": UUID, "type": kind}
+    lines = [f"{key} = {to_toml(value)}" for key, value in {**fields, **changes}.items()]
+    beside = "" if table == "rule" else f"{table} = {to_toml(odd)}\n"
+    text = beside + "[rule]\n" + "\n".join(lines) + "\n"
+    result = load_rules(text, path="r.toml")
+    check_result(result, named=True)
+    assert len(result.rules) == 1

@@ -14,9 +14,12 @@ from dataclasses import dataclass, replace
 from typing import Any, Final, Literal, TypeAlias
 
 from barrelman.errors import BarrelmanError, Place, RuleError
-from barrelman.rules.locate import JsonLocator, Source, Spot, TomlLocator, json_children
+from barrelman.rules.locate import JsonLocator, Path, Source, Spot, TomlLocator, json_children
+from barrelman.rules.schema import is_deeper_than
 
 MAX_LEVELS: Final = 100
+"""How deep a rule may nest: what is read here, others may recurse through freely."""
+
 Format: TypeAlias = Literal["toml", "json", "ndjson"]
 
 _TOML_ERROR = re.compile(
@@ -25,6 +28,12 @@ _TOML_ERROR = re.compile(
 )
 _JSON_ARRAY = re.compile(rb"\s*\[\s*(?:[{\]]|\Z)")
 _SURROGATE = re.compile(r"\\u[dD][89a-fA-F]")
+# The parser takes time and memory by the square of a key's parts: long keys are found before it.
+_PART: Final = r"""(?:[A-Za-z0-9_-]++|"(?:[^"\\\n]|\\.)*+"|'[^'\n]*+')"""
+_LONG_KEY = re.compile(
+    rf"(?m)(?:^|[\[{{,])[ \t]*+(?P<key>{_PART}(?:[ \t]*+\.[ \t]*+{_PART}){{{MAX_LEVELS},}}+)"
+    r"[ \t]*+[=\]]"
+)
 _BOM: Final = b"\xef\xbb\xbf"
 
 
@@ -36,6 +45,8 @@ class Record:
     spot: Spot
     line: int
     is_toml: bool = False
+    problem: RuleError | None = None
+    """Why the object is only to be told apart, not to be read: it nests too deep."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,31 +132,29 @@ def _read_json(content: bytes, path: str, first_line: int) -> Iterator[Record | 
         place = source.place(error.pos)
         yield Broken(RuleError(f"not JSON: {error.msg}", place=place), place.line or 1, text)
         return
-    if _is_too_deep(data):
-        yield _too_deep(source, first_line)
-        return
     yield from _expand(data, source)
 
 
-def _is_too_deep(data: Any) -> bool:
-    """Whether anything nests deeper than a rule ever does: what follows may then recurse freely."""
-    level = [data]
-    for _ in range(MAX_LEVELS):
-        below: list[Any] = []
-        for value in level:
-            if isinstance(value, dict):
-                below += value.values()
-            elif isinstance(value, list):
-                below += value
-        if not below:
-            return False
-        level = below
-    return True
+def _record(data: Any, spot: Spot, line: int, *, is_toml: bool = False) -> Record:
+    problem = None
+    if is_deeper_than(data, MAX_LEVELS):
+        message = f"nested deeper than {MAX_LEVELS} levels"
+        problem = RuleError(message, place=spot.place(_deep_path(data)))
+    return Record(data, spot, line, is_toml, problem)
 
 
-def _too_deep(source: Source, line: int) -> Broken:
-    message = f"nested deeper than {MAX_LEVELS} levels"
-    return Broken(RuleError(message, place=source.place(0)), line, source.text)
+def _deep_path(data: Any) -> Path:
+    """The way to the first value that is nested too deep."""
+    ways: list[tuple[Any, Path]] = [(data, ())]
+    while ways:
+        value, path = ways.pop()
+        if len(path) > MAX_LEVELS:
+            return path
+        if isinstance(value, dict):
+            ways += [(child, (*path, key)) for key, child in reversed(value.items())]
+        elif isinstance(value, list):
+            ways += [(child, (*path, index)) for index, child in reversed([*enumerate(value)])]
+    return ()
 
 
 def _expand(data: Any, source: Source) -> Iterator[Record]:
@@ -156,12 +165,12 @@ def _expand(data: Any, source: Source) -> Iterator[Record]:
         elements, spot = data["data"], spot.within("data")
     (start, _), _found = spot.locator.find(spot.base)
     if not isinstance(elements, list):
-        yield Record(data, spot, source.place(start).line or 1)
+        yield _record(data, spot, source.place(start).line or 1)
         return
     spans = json_children(source.text, start)
     for element, (_key, span) in zip(elements, spans, strict=False):
         line = source.place(span[0]).line or 1
-        yield Record(element, Spot(JsonLocator(source, start=span[0])), line)
+        yield _record(element, Spot(JsonLocator(source, start=span[0])), line)
 
 
 def _read_toml(content: bytes, path: str) -> Record | Broken:
@@ -170,6 +179,11 @@ def _read_toml(content: bytes, path: str) -> Record | Broken:
         return text
     text = text.replace("\r\n", "\n")
     source = Source(text, path=path)
+    long_key = _LONG_KEY.search(text)
+    if long_key is not None:
+        place = source.place(long_key.start("key"))
+        message = f"a key of more than {MAX_LEVELS} parts"
+        return Broken(RuleError(message, place=place), place.line or 1, text)
     try:
         data = tomllib.loads(text)
     except RecursionError:
@@ -182,9 +196,7 @@ def _read_toml(content: bytes, path: str) -> Record | Broken:
             if found["line"]:
                 place = _place_of_column(source, int(found["line"]), int(found["column"]))
         return Broken(RuleError(f"not TOML: {message}", place=place), place.line or 1, text)
-    if _is_too_deep(data):
-        return _too_deep(source, 1)
-    return Record(data, Spot(TomlLocator(source)), 1, is_toml=True)
+    return _record(data, Spot(TomlLocator(source)), 1, is_toml=True)
 
 
 def _place_of_column(source: Source, line: int, column: int) -> Place:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final, Literal, TypeAlias
 
@@ -178,7 +178,11 @@ def _may_be_rule(data: JsonObject) -> bool:
 def _load_json(record: Record, shelf: _Shelf) -> bool:
     """Puts one object on the shelf; False where it is nothing we know."""
     data, spot = record.data, record.spot
-    match _classify(data):
+    kind = _classify(data)
+    if record.problem is not None and kind not in ("connector", "details", "unknown"):
+        _refuse(record, record.problem, shelf, is_rule=kind in ("rule", "asset"))
+        return True
+    match kind:
         case "rule":
             shelf.rules.append(build_rule(data, spot=spot))
         case "asset":
@@ -204,6 +208,14 @@ def _load_json(record: Record, shelf: _Shelf) -> bool:
     return True
 
 
+def _refuse(record: Record, problem: RuleError, shelf: _Shelf, *, is_rule: bool) -> None:
+    if is_rule:
+        table = record.data.get("rule" if record.is_toml else "attributes", record.data)
+        shelf.rules.append(_invalid(problem, table=table if isinstance(table, dict) else {}))
+    else:
+        shelf.errors.append(ExceptionListError(problem.message, place=problem.place))
+
+
 def _load_value(record: Record, shelf: _Shelf) -> None:
     value = record.data["value"]
     if isinstance(value, str) and value:
@@ -221,6 +233,9 @@ def _load_toml(record: Record, shelf: _Shelf, *, named: bool) -> None:
     is_rule = isinstance(table, dict) and (
         "metadata" in document or named or not {"type", "rule_id", "query"}.isdisjoint(table)
     )
+    if is_rule and record.problem is not None:
+        _refuse(record, record.problem, shelf, is_rule=True)
+        return
     if is_rule:
         made = unwrap_toml(document)
         rule_spot = Spot(spot.locator, ("rule",), made.aliases)
@@ -273,14 +288,22 @@ def _settle_strangers(strangers: Iterable[Record], shelf: _Shelf, *, named: bool
             shelf.skip(one.line, "not a rule")
 
 
-def _invalid(error: BarrelmanError, text: str = "") -> LoadedRule:
-    """A rule that could not be read at all; its id and name, where its text shows them."""
-    names = {name: pattern.search(text) for name, pattern in _NAMES.items()}
+def _invalid(
+    error: BarrelmanError, text: str = "", *, table: Mapping[str, object] | None = None
+) -> LoadedRule:
+    """A rule that could not be read at all; its id and name, where its text or table shows them."""
+    names: dict[str, str] = {
+        name: found[1] for name, pattern in _NAMES.items() if (found := pattern.search(text))
+    }
+    for name in _NAMES:
+        value = (table or {}).get(name)
+        if isinstance(value, str) and value:
+            names[name] = value
     return LoadedRule(
         path=error.place.path or "",
         line=error.place.line or 1,
-        rule_id=found[1] if (found := names["rule_id"]) else None,
-        name=found[1] if (found := names["name"]) else None,
+        rule_id=names.get("rule_id"),
+        name=names.get("name"),
         type=None,
         language=None,
         status="invalid",
