@@ -1,6 +1,10 @@
 from __future__ import annotations
 
 import json
+import sys
+import tracemalloc
+from collections.abc import Callable
+from types import FrameType
 from typing import Any
 
 import pytest
@@ -285,3 +289,49 @@ def test_the_scanner_finds_the_elements(value: Any, indent: int | None, step: in
         scanner.scan(buffer)
     assert scanner.status is Status.DONE
     assert [loads(buffer[start:end]) for start, end in scanner.spans] == [value, value]
+
+
+def steps_to_read(text: str) -> int:
+    """How many lines of our code ran: work that no clock has a say in."""
+    steps = 0
+
+    def trace(frame: FrameType, what: str, _: Any) -> Any:
+        nonlocal steps
+        steps += what == "line"
+        return trace
+
+    previous = sys.gettrace()
+    sys.settrace(trace)
+    try:
+        read(text)
+    finally:
+        sys.settrace(previous)
+    return steps
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda count: pretty([event("a")] * count),
+        lambda count: "[\n1\n" + ",\n1\n" * count + "]",
+        lambda count: "[\n" + "1,\n" * count,
+        lambda count: "{}" * count,
+        lambda count: "[" + "1,{}," * count + "1]",
+    ],
+)
+def test_the_work_grows_as_the_input_does(make: Callable[[int], str]) -> None:
+    assert steps_to_read(make(400)) < 2.3 * steps_to_read(make(200))
+
+
+def test_lines_are_remembered_in_a_few_bytes() -> None:
+    text = '{"a":[\n' + "1,\n" * 30_000 + "1]}"
+    lines = text.encode().split(b"\n")
+    documents = Documents(max_event_bytes=1_000_000)
+    tracemalloc.start()
+    try:
+        for number, one in enumerate(lines[:-1], 1):
+            documents.line(one, number)
+        held_bytes, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert held_bytes < 30 * len(lines)

@@ -204,7 +204,7 @@ class _Run:
 
     def _note(self, problem: Problem, source: Source) -> None:
         kind = problem.kind
-        setattr(self.reading, kind, getattr(self.reading, kind) + 1)
+        setattr(self.reading, kind, getattr(self.reading, kind) + problem.count)
         shown = self.reading.samples.get(kind, 0)
         if shown < _MOST_SAMPLES and not self.quiet:
             self.reading.samples[kind] = shown + 1

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from array import array
+from bisect import bisect_right
+from collections.abc import Iterator
 from typing import Final
 
 from barrelman.engine.decode import JSON_SPACE
@@ -10,6 +13,35 @@ from barrelman.engine.scanner import Scanner
 
 HEAD_BYTES: Final = 400
 _BETWEEN = JSON_SPACE + b","
+
+
+class Lines:
+    """Lines to be read anew, cut out of their text one by one."""
+
+    def __init__(self, text: bytearray, numbers: array[int], starts: array[int]) -> None:
+        self._text = text
+        self._numbers = numbers
+        self._starts = starts
+        """One more than there are lines: the last is the end of the text."""
+        self._next = 0
+
+    def __len__(self) -> int:
+        return len(self._numbers) - self._next
+
+    @property
+    def text_bytes(self) -> int:
+        return self._starts[-1] - self._starts[self._next]
+
+    def keep_last(self) -> None:
+        """Lets go of all but the last line."""
+        self._next = max(self._next, len(self._numbers) - 1)
+
+    def take(self) -> tuple[int, bytes]:
+        """The next line's number and its text, without its line feed."""
+        at = self._next
+        self._next += 1
+        text = bytes(self._text[self._starts[at] : self._starts[at + 1]])
+        return self._numbers[at], text.removesuffix(b"\n")
 
 
 class Document:
@@ -42,13 +74,22 @@ class Document:
         self.label_count = 0
         self.has_record = False
         """The last element taken was an object."""
-        self._starts: list[tuple[int, int]] = [(line, 0)]
+        self.element_line = line
+        # Two flat numbers a line: where it starts, counted from the document's first byte.
+        self._lines = array("q", [line])
+        self._starts = array("q", [0])
         self._cut_bytes = 0
 
     @property
     def size(self) -> int:
         """How many bytes of it have been scanned."""
         return self._cut_bytes + self.scanner.position
+
+    @property
+    def held_bytes(self) -> int:
+        """What it takes to keep what is still here of it."""
+        numbers = len(self._lines) + len(self._starts)
+        return len(self.buffer) + self._starts.itemsize * numbers
 
     @property
     def head(self) -> bytes:
@@ -62,7 +103,8 @@ class Document:
     def append(self, text: bytes, line: int) -> None:
         if line != self.last_line:
             self.last_line = line
-            self._starts.append((line, len(self.buffer)))
+            self._lines.append(line)
+            self._starts.append(self._cut_bytes + len(self.buffer))
         self.buffer += text
 
     def pass_element(self, line: int, *, has_comma: bool) -> None:
@@ -74,20 +116,19 @@ class Document:
 
     def line_at(self, offset: int) -> int:
         """The line that holds the byte at an offset of the buffer."""
-        found = self.line
-        for line, start in self._starts:
-            if start > offset:
-                break
-            found = line
-        return found
+        if offset < 0:  # of the element of which the start has been cut off
+            return self.element_line
+        at = bisect_right(self._starts, self._cut_bytes + offset) - 1
+        return self._lines[max(0, at)]
 
-    def take_spans(self, *, whole_lines: bool = False) -> list[tuple[int, int]]:
+    def take_spans(self, *, whole_lines: bool = False) -> Iterator[tuple[int, int]]:
         """The finished elements of its list; with `whole_lines` none of the last line's."""
-        spans, self.scanner.spans = self.scanner.spans, []
-        if whole_lines:
-            last_start = self._starts[-1][1]
-            spans = [span for span in spans if span[0] < last_start]
-        return spans
+        bounds = self.scanner.take_bounds()
+        last_start = self._starts[-1] - self._cut_bytes if whole_lines else len(self.buffer)
+        for at in range(0, len(bounds), 2):
+            if bounds[at] >= last_start:
+                return
+            yield bounds[at], bounds[at + 1]
 
     def cut(self, count: int) -> None:
         """Drops the first bytes of the buffer."""
@@ -97,30 +138,31 @@ class Document:
         start = self.scanner.element_start
         if start is not None and 0 <= start < count:
             self.element_head = bytes(self.buffer[start : start + HEAD_BYTES])
+            self.element_line = self.line_at(start)
         del self.buffer[:count]
         self.scanner.shift(count)
         self._cut_bytes += count
-        starts = [(line, start - count) for line, start in self._starts]
-        # The line that the buffer now begins in is kept, its start below 0.
-        first = 0
-        while first + 1 < len(starts) and starts[first + 1][1] <= 0:
-            first += 1
-        self._starts = starts[first:]
+        # The line that the buffer now begins in is kept.
+        first = bisect_right(self._starts, self._cut_bytes) - 1
+        if first > 0:
+            del self._lines[:first], self._starts[:first]
 
-    def whole_lines(self) -> list[tuple[int, bytes]]:
-        """The lines behind the opening one that are still here from their first byte."""
-        ends = [start for _, start in self._starts[1:]] + [len(self.buffer)]
-        return [
-            (line, bytes(self.buffer[start:end]).removesuffix(b"\n"))
-            for (line, start), end in zip(self._starts, ends, strict=True)
-            if start >= 0 and line != self.line
-        ]
+    def take_lines(self) -> Lines:
+        """The lines behind the opening one that are still here from their first byte.
+
+        The document gives its text away with them.
+        """
+        is_first_whole = self._starts[0] >= self._cut_bytes and self._lines[0] != self.line
+        first = 0 if is_first_whole else 1
+        starts = array("q", [start - self._cut_bytes for start in self._starts[first:]])
+        starts.append(len(self.buffer))
+        return Lines(self.buffer, self._lines[first:], starts)
 
     def opening_text(self) -> bytes:
         """What is left here of the line that it began on."""
-        if self._starts[0][0] != self.line:
+        if self._lines[0] != self.line:
             return b""
-        end = self._starts[1][1] if len(self._starts) > 1 else len(self.buffer)
+        end = self._starts[1] - self._cut_bytes if len(self._starts) > 1 else len(self.buffer)
         return bytes(self.buffer[:end])
 
     def restart(self) -> bool:

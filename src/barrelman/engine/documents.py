@@ -9,13 +9,13 @@ read anew, so that nothing whole is lost.
 from __future__ import annotations
 
 import re
-from collections import deque
+from array import array
 from collections.abc import Sequence
 from typing import Final
 
 from barrelman.engine.decode import JSON_SPACE, DecodeError, loads
-from barrelman.engine.document import HEAD_BYTES, Document
-from barrelman.engine.problem import Found, Problem, excerpt_of
+from barrelman.engine.document import HEAD_BYTES, Document, Lines
+from barrelman.engine.problem import Findings, Found, Problem, excerpt_of
 from barrelman.engine.scanner import Status
 from barrelman.engine.unwrap import Answer, find_prefixed, split_cri, unwrap, unwrap_element
 from barrelman.records.event import Event
@@ -70,13 +70,14 @@ class Documents:
         self._is_enveloped = is_enveloped
         self._document: Document | None = None
         self._is_resyncing = False
-        self._queue: deque[tuple[int, bytes]] = deque()
+        self._waiting: list[Lines] = []
+        """Lines to be read anew, the next ones last."""
         # What may be read again: in proportion to what was read once, so that no input, however
         # torn, takes more than a constant factor of the work.
         self._reread_budget = _REREAD_START_BYTES
         self.reread_lines = 0
         """How many lines were read a second time, or more often: the price of torn input."""
-        self._out: Answer = []
+        self._out = Findings()
         self._is_long = False
         self._finished: Document | None = None
         """Within a long line, after the end of a document: it, to begin the next one with."""
@@ -90,13 +91,18 @@ class Documents:
         """Whether earlier lines have a say in what the next one means."""
         return self._document is not None or self._is_resyncing
 
+    @property
+    def held_bytes(self) -> int:
+        """What is kept for a document that is still open."""
+        return 0 if self._document is None else self._document.held_bytes
+
     # Lines
 
     def line(self, line: bytes, number: int) -> Answer:
         """Reads one line, without its line feed."""
         self._reread_budget += _REREAD_FACTOR * (len(line) + _LINE_COST_BYTES)
         self._rescues = 0
-        self._queue.append((number, line))
+        self._read(line, number)
         self._drain()
         return self._take_out()
 
@@ -113,16 +119,22 @@ class Documents:
         return self._take_out()
 
     def _take_out(self) -> Answer:
-        out, self._out = self._out, []
-        return out
+        return self._out.take()
 
     def _drain(self) -> None:
-        while self._queue:
-            number, line = self._queue.popleft()
-            if self._document is None:
-                self._begin(line, number)
-            else:
-                self._go_on(self._document, line, number)
+        """Reads what a break has given back, and what further breaks give back of that."""
+        while self._waiting:
+            lines = self._waiting[-1]
+            number, line = lines.take()
+            if not lines:
+                self._waiting.pop()
+            self._read(line, number)
+
+    def _read(self, line: bytes, number: int) -> None:
+        if self._document is None:
+            self._begin(line, number)
+        else:
+            self._go_on(self._document, line, number)
 
     def _begin(self, line: bytes, number: int) -> None:
         """A line with no document open before it."""
@@ -154,7 +166,7 @@ class Documents:
                     document.pass_element(number, has_comma=text[-1] == _COMMA)
                     self._emit(answer, number, is_quiet=document.is_quiet)
                 else:
-                    self._queue.appendleft((number, line))
+                    self._put_back(line, number)
                     self._break(document, _TORN)
                 return
         document.append(line + b"\n", number)
@@ -223,7 +235,7 @@ class Documents:
                 self._advance(document)
                 return
         if not is_quiet:
-            self._out.append(self._judge_text(text, number))
+            self._out.add(self._judge_text(text, number))
 
     def _is_talk(self, document: Document, text: bytes) -> bool:
         """Whether braces in a text are part of what it says, not the begin of a document."""
@@ -263,9 +275,9 @@ class Documents:
             if status is Status.BROKEN:
                 self._break(document, document.scanner.reason)
             else:
-                answered = len(self._out)
+                answered = len(self._out.found)
                 self._complete(document)
-                if len(self._out) > answered:
+                if len(self._out.found) > answered:
                     document.is_quiet = False  # an event: what breaks now is another matter
                 self._document = None
                 if document.restart():
@@ -376,7 +388,7 @@ class Documents:
         self._rescue_glued(document)
         if not is_on_one_line:
             self._is_resyncing = True
-            self._reread(document.whole_lines(), has_breaking_line=is_broken)
+            self._reread(document.take_lines(), has_breaking_line=is_broken)
 
     def _head(self, document: Document) -> bytes:
         """How a document begins, as far as is known whatever the chunks."""
@@ -410,31 +422,38 @@ class Documents:
                 self._emit(answer, document.line, is_quiet=True)
                 return
 
-    def _reread(self, lines: list[tuple[int, bytes]], *, has_breaking_line: bool) -> None:
-        cost = sum(len(line) + _LINE_COST_BYTES for _, line in lines)
-        if cost > self._reread_budget:
-            lines = lines[-1:] if has_breaking_line else []
-        else:
+    def _reread(self, lines: Lines, *, has_breaking_line: bool) -> None:
+        cost = lines.text_bytes + len(lines) * _LINE_COST_BYTES
+        if cost <= self._reread_budget:
             self._reread_budget -= cost
-        self.reread_lines += len(lines)
-        self._queue.extendleft(reversed(lines))
+        elif has_breaking_line:
+            lines.keep_last()
+        else:
+            return
+        if lines:
+            self.reread_lines += len(lines)
+            self._waiting.append(lines)
+
+    def _put_back(self, line: bytes, number: int) -> None:
+        bounds = array("q", [0, len(line)])
+        self._waiting.append(Lines(bytearray(line), array("q", [number]), bounds))
 
     def _emit(self, answer: Sequence[Found], line: int, *, is_quiet: bool) -> None:
         for found in answer:
             if is_quiet and not isinstance(found, Event):
                 continue
             found.line = found.line or line
-            self._out.append(found)
+            self._out.add(found)
             if isinstance(found, Event):
                 self._rescues = 0
 
     def _report(self, reason: str, line: int, data: bytes, is_quiet: bool) -> None:
         if not is_quiet:
-            self._out.append(Problem("malformed", reason, line, excerpt_of(data)))
+            self._out.add(Problem("malformed", reason, line, excerpt_of(data)))
 
     def _report_over_long(self, line: int, head: bytes) -> None:
         reason = f"over-long: more than {self._max_bytes} bytes"
-        self._out.append(Problem("malformed", reason, line, excerpt_of(head)))
+        self._out.add(Problem("malformed", reason, line, excerpt_of(head)))
 
 
 def _is_rest(line: bytes, text: bytes) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
@@ -27,6 +28,8 @@ class Problem:
     """Line in the source on which it began, from 1."""
     excerpt: str = ""
     """Its first characters, printable."""
+    count: int = 1
+    """How many it stands for: itself, and others of its kind right behind it."""
 
 
 @dataclass(slots=True)
@@ -42,6 +45,47 @@ class Fragment:
 
 
 Found: TypeAlias = Event | Problem | Fragment
+
+_FEW = 16
+
+
+class Findings:
+    """What was found in one value or line, in order.
+
+    Of problems of one kind the first few stay apart; the rest are counted in the last of them,
+    so that a million bad elements take no more memory than a few.
+    """
+
+    __slots__ = ("_last", "_room", "found")
+
+    def __init__(self) -> None:
+        self.found: list[Found] = []
+        self._room: dict[ProblemKind, int] = {}
+        self._last: dict[ProblemKind, Problem] = {}
+
+    def add(self, found: Found) -> None:
+        if not isinstance(found, Problem):
+            self.found.append(found)
+            return
+        kind = found.kind
+        room = self._room.get(kind, _FEW)
+        if room == 0:
+            self._last[kind].count += found.count
+            return
+        self._room[kind] = room - 1
+        self._last[kind] = found
+        self.found.append(found)
+
+    def extend(self, answer: Iterable[Found]) -> None:
+        for found in answer:
+            self.add(found)
+
+    def take(self) -> list[Found]:
+        """All of it, to begin afresh."""
+        found, self.found = self.found, []
+        if self._room:
+            self._room, self._last = {}, {}
+        return found
 
 
 @dataclass(slots=True)

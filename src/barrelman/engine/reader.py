@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterator
 from typing import Final, TypeAlias
 
@@ -17,6 +18,8 @@ EventOrProblem: TypeAlias = Event | Problem
 
 _CLOSE_OBJECT = ord("}")
 _MAX_STREAMS = 256
+_MAX_NAME_BYTES = 256
+_STREAMS_FACTOR = 2
 _MAX_ENVELOPES = 4
 # A tuple: what it is asked for may be anything, also what cannot be hashed.
 _AUDIT_VERSIONS = ("audit.k8s.io/v1", "audit.k8s.io/v1beta1", "audit.k8s.io/v1alpha1")
@@ -44,7 +47,9 @@ class EventReader:
         )
         self._number = 0
         self._documents = self._new_documents(is_enveloped=False)
+        # The one that was read last comes last.
         self._streams: dict[str, _Stream] = {}
+        self._held_bytes = 0
         self._long: _LongLine | None = None
         self._out: list[EventOrProblem] = []
 
@@ -132,11 +137,11 @@ class EventReader:
                 counts.events += 1
                 found.cluster = self._cluster
             elif found.kind == "malformed":
-                counts.malformed += 1
+                counts.malformed += found.count
             elif found.kind == "foreign":
-                counts.foreign += 1
+                counts.foreign += found.count
             else:
-                counts.gke += 1
+                counts.gke += found.count
             self._out.append(found)
 
     # Envelopes
@@ -146,19 +151,25 @@ class EventReader:
             problem = Problem("foreign", "too many wrappers", found.line, excerpt_of(found.text))
             self._settle([problem])
             return
-        name = f"{levels} {found.stream}"
+        name = _stream_name(levels, found.stream)
         stream = self._streams.pop(name, None)
         if stream is None:
             if len(self._streams) == _MAX_STREAMS:
                 self._close_stream(next(iter(self._streams)))
             stream = _Stream(self._new_documents(is_enveloped=True), self._max_bytes, levels + 1)
+        else:
+            self._held_bytes -= stream.held_bytes
         self._streams[name] = stream
-        self._settle(stream.add(found), levels + 1)
+        answer = stream.add(found)
+        self._held_bytes += stream.held_bytes
+        self._settle(answer, levels + 1)
+        while self._held_bytes > _STREAMS_FACTOR * self._max_bytes:
+            self._close_stream(next(iter(self._streams)))
 
     def _close_stream(self, name: str) -> None:
-        stream = self._streams.pop(name, None)
-        if stream is not None:
-            self._settle(stream.close(), stream.levels)
+        stream = self._streams.pop(name)
+        self._held_bytes -= stream.held_bytes
+        self._settle(stream.close(), stream.levels)
 
     # Long lines
 
@@ -191,6 +202,13 @@ class EventReader:
             self._settle(self._documents.line(bytes(long.held), self._number))
 
 
+def _stream_name(levels: int, name: str) -> str:
+    """A name of bounded length: what a log says about its stream may be of any."""
+    if len(name) > _MAX_NAME_BYTES:
+        name = hashlib.sha256(name.encode(errors="replace")).hexdigest()
+    return f"{levels} {name}"
+
+
 class _LongLine:
     """A long line that cannot be read in parts, held until it is whole or too long."""
 
@@ -216,21 +234,23 @@ class _Stream:
         self.levels = levels
         self._documents = documents
         self._max_bytes = max_bytes
-        self._parts: list[bytes] = []
-        self._size = 0
+        self._text = bytearray()
         self._line = 0
+
+    @property
+    def held_bytes(self) -> int:
+        return len(self._text) + self._documents.held_bytes
 
     def add(self, found: Fragment) -> list[Found]:
         answer: list[Found] = []
-        if self._parts and found.text[:1] == b"{" and holds_event(read_whole(found.text)):
+        if self._text and found.text[:1] == b"{" and holds_event(read_whole(found.text)):
             answer += self._flush()
-        self._line = self._line if self._parts else found.line
-        self._parts.append(found.text)
-        self._size += len(found.text)
-        if self._size > self._max_bytes:
+        self._line = self._line if self._text else found.line
+        self._text += found.text
+        if len(self._text) > self._max_bytes:
             reason = f"over-long: more than {self._max_bytes} bytes"
-            problem = Problem("malformed", reason, self._line, excerpt_of(self._parts[0]))
-            self._parts, self._size = [], 0
+            problem = Problem("malformed", reason, self._line, excerpt_of(self._text))
+            self._text = bytearray()
             return [*answer, problem]
         if not found.is_partial:
             answer += self._flush()
@@ -240,8 +260,7 @@ class _Stream:
         return self._flush() + self._documents.interrupt()
 
     def _flush(self) -> list[Found]:
-        text = b"".join(self._parts)
-        self._parts, self._size = [], 0
+        text, self._text = bytes(self._text), bytearray()
         answer: list[Found] = []
         for line in text.split(b"\n"):
             answer += self._documents.line(line, self._line)

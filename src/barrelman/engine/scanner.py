@@ -8,6 +8,7 @@ array, or the array under one of LIST_KEYS (or `hits.hits`) of its top-level obj
 from __future__ import annotations
 
 import re
+from array import array
 from collections.abc import Callable
 from enum import Enum
 from typing import ClassVar, Final
@@ -83,8 +84,7 @@ class Scanner:
         self.has_list = False
         self.element_start: int | None = None
         """Where the list's unfinished element begins; below 0 once its start has been cut off."""
-        self.spans: list[tuple[int, int]] = []
-        """Finished elements, for the owner to take."""
+        self._bounds = array("q")
         self.last_string = position
         """Near the last string before `position`: where a torn document may hide the next."""
         self._stack = bytearray()
@@ -103,6 +103,16 @@ class Scanner:
             and len(self._stack) == self.list_depth
             and self._want in (_Want.VALUE, _Want.VALUE_OR_END)
         )
+
+    @property
+    def spans(self) -> list[tuple[int, int]]:
+        """Where the finished elements lie that the owner has not taken."""
+        return list(zip(self._bounds[::2], self._bounds[1::2], strict=True))
+
+    def take_bounds(self) -> array[int]:
+        """As `spans`, flat, and for the owner to keep."""
+        bounds, self._bounds = self._bounds, array("q")
+        return bounds
 
     def shift(self, count: int) -> None:
         """The owner cut `count` bytes off the start of the buffer."""
@@ -292,7 +302,8 @@ class Scanner:
         if depth == 0:
             self.status = Status.DONE
         elif depth == self.list_depth and self.element_start is not None:
-            self.spans.append((self.element_start, end))
+            self._bounds.append(self.element_start)
+            self._bounds.append(end)
             self.element_start = None
         self._want = _Want.COMMA_OR_END
 

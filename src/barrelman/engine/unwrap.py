@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Any, Final, TypeAlias
 
 from barrelman.engine.decode import JSON_SPACE, DecodeError, loads
-from barrelman.engine.problem import Found, Fragment, Problem, excerpt_of
+from barrelman.engine.problem import Findings, Found, Fragment, Problem, excerpt_of
 from barrelman.engine.scanner import LIST_KEYS, forbids_list
 from barrelman.records.event import Event, JsonObject
 
@@ -209,10 +209,10 @@ def _unwrap_list(values: list[Any], levels: int) -> Answer:
     labels = sum(not isinstance(value, dict) for value in values)
     if 0 < labels < 3 and labels == len(values) - 1 and isinstance(values[-1], dict):
         return _unwrap(values[-1], None, levels - 1)  # Fluentd: [time, record]
-    answer: Answer = []
+    findings = Findings()
     for value in values:
-        answer += _unwrap_element(value, None, levels - 1)
-    return answer
+        findings.extend(_unwrap_element(value, None, levels - 1))
+    return findings.found
 
 
 def _unwrap_element(value: Any, raw: bytes | None, levels: int) -> Answer:
@@ -224,21 +224,21 @@ def _unwrap_element(value: Any, raw: bytes | None, levels: int) -> Answer:
 
 def _unwrap_known_lists(body: JsonObject, levels: int) -> Answer | None:
     """EventList, AKS `records`, CloudWatch `logEvents` and `events`, `hits` of a search."""
-    answer: Answer | None = None
+    findings: Findings | None = None
     for key, value in body.items():
         if key == "hits" and isinstance(value, dict):
             value = value.get("hits")
         elif key not in LIST_KEYS:
             continue
         if isinstance(value, list):
-            answer = answer or []
+            findings = findings or Findings()
             for element in value:
-                answer += _unwrap_element(element, None, levels - 1)
-    if answer is None and body.get("kind") == "EventList" and body.get("items") is None:
+                findings.extend(_unwrap_element(element, None, levels - 1))
+    if findings is None and body.get("kind") == "EventList" and body.get("items") is None:
         version = body.get("apiVersion")
         if isinstance(version, str) and version.startswith(_AUDIT_GROUP):
             return []  # Go writes an empty list as null
-    return answer
+    return None if findings is None else findings.found
 
 
 def _unwrap_hit(body: JsonObject, levels: int) -> Answer | None:
