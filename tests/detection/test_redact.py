@@ -352,6 +352,67 @@ def test_a_thousand_levels() -> None:
     assert MASK.encode() in written
 
 
+GAPS: list[Any] = [
+    f"/x?password={OPAQUE}&y=1",
+    f"/x?api_key={OPAQUE}",
+    f"/x?access%5Ftoken={OPAQUE}",
+    f"/exec?command=--password={OPAQUE}",
+    f"/exec?command=--token&command={OPAQUE}&c=1",
+    "Basic dXNlcjpwYXNz",
+    f"https://user:{OPAQUE}@host/x",
+    f"Cookie: session={OPAQUE}",
+    JWT.partition(".")[0],
+    text_of({"env": [{"name": "DB_PASSWORD", "value": OPAQUE}]}),
+    {"env": [{"name": "DB_PASSWORD", "value": OPAQUE}]},
+    {"args": ["--token", OPAQUE]},
+    {"command": ["x", f"--token={OPAQUE}"]},
+    {"args": [f"--password={OPAQUE}"]},
+    {"password": [OPAQUE, {"x": OPAQUE}]},
+    {"token": {"value": OPAQUE}},
+    {"secretKey": OPAQUE, "privateKey": OPAQUE, ".dockerconfigjson": OPAQUE},
+    {"passwd": OPAQUE, "adminPassword": OPAQUE},
+]
+
+
+@pytest.mark.parametrize("body", GAPS, ids=str)
+def test_secrets_by_their_names(body: Any) -> None:
+    document = {"kubernetes": {"audit": audit("things", requestObject=body)}}
+    masked = json.dumps(redact(document))
+    assert MASK in masked
+    for planted in (OPAQUE, "dXNlcjpwYXNz", JWT.partition(".")[0]):
+        assert planted not in masked
+
+
+def test_a_secret_that_could_not_be_read() -> None:
+    document = {"kubernetes": {"audit": audit("secrets", requestObject={"raw": OPAQUE})}}
+    assert OPAQUE not in json.dumps(redact(document))
+
+
+NAMED_ALIKE: list[Any] = [
+    {"containers": [{"image": "r.example/password=x:1", "command": ["sh", "-c", "ls /token"]}]},
+    {"args": ["--token-file", "/var/run/x", "--verbose", "token"]},
+    {"env": [{"name": "TOKEN_TTL", "value": "1h"}, {"name": "PASSWORD_FILE", "value": "/p"}]},
+    {"env": [{"name": "DB_PASSWORD", "valueFrom": {"secretKeyRef": {"name": "a", "key": "b"}}}]},
+    {"imagePullSecrets": [{"name": "r"}], "secretName": "s", "labels": {"secret": "no"}},
+    {"automountServiceAccountToken": True, "serviceAccountToken": {"path": "token"}},
+    {"kind": "ConfigMap", "data": {"settings": "a: 1", "mode": "basic setup"}},
+    {"spec": {"tokenReview": "x", "password": {"secretKeyRef": {"name": "a", "key": "b"}}}},
+]
+
+
+@pytest.mark.parametrize("body", NAMED_ALIKE, ids=str)
+def test_names_that_only_sound_alike(body: Any) -> None:
+    document = {"kubernetes": {"audit": audit("things", requestObject=body)}}
+    assert redact(document) == document
+
+
+def test_who_and_what_are_never_masked() -> None:
+    body = audit("things", verb="get", user={"username": f"Bearer {OPAQUE}"})
+    body["objectRef"]["name"] = f"token={OPAQUE}"
+    document = ecs_document(Event(body))
+    assert redact(document) == document
+
+
 HOSTILE = [
     "bearer" * 60_000,
     "bearer " * 60_000,
@@ -359,6 +420,15 @@ HOSTILE = [
     "bearer" + "+" * 300_000 + "&",
     "-eyJaaaa" * 40_000,
     "eyJaaaa." * 40_000,
+    "eyJ-" * 80_000,
+    "eyJ2Ijo-" * 40_000,
+    "basic+" * 60_000,
+    "://a:" * 60_000,
+    "%3A%2F%2Fa%3A" * 25_000,
+    "cookie:" * 40_000,
+    "--password " * 30_000,
+    '"name":"' * 40_000,
+    '"' + "a" * 300_000,
     "%20eyJ" * 50_000,
     "authorization:" * 20_000,
     "authorization" + " " * 300_000,

@@ -9,7 +9,7 @@ string, URL-encoded ones included.
 from __future__ import annotations
 
 import re
-from typing import Any, Final
+from typing import Any, Final, TypeAlias
 
 from barrelman.records.event import JsonObject
 from barrelman.records.fields import AUDIT
@@ -28,67 +28,156 @@ _TOKEN_NAMES: Final = frozenset(
     {
         "token",
         "accesstoken",
+        "authtoken",
+        "bearertoken",
         "idtoken",
         "refreshtoken",
-        "bearertoken",
-        "clientsecret",
-        "password",
+        "securitytoken",
+        "sessiontoken",
         "authorization",
-        "apikey",
+        "cookie",
+        "setcookie",
     }
 )
+_SECRET_ENDS: Final = (
+    "password",
+    "passwd",
+    "passphrase",
+    "secretkey",
+    "secretaccesskey",
+    "privatekey",
+    "clientsecret",
+    "apikey",
+    "dockerconfigjson",
+    "dockercfg",
+)
+# Members of an object that only says where a secret lies, or what shape it has.
+_REFERENCES: Final = frozenset(
+    {
+        "name",
+        "namespace",
+        "key",
+        "kind",
+        "apiVersion",
+        "group",
+        "optional",
+        "path",
+        "audience",
+        "expirationSeconds",
+        "secretName",
+        "secretRef",
+        "secretKeyRef",
+        "configMapKeyRef",
+        "valueFrom",
+        "from",
+        "$ref",
+        "type",
+        "format",
+        "description",
+        "properties",
+        "required",
+        "items",
+        "enum",
+        "pattern",
+        "nullable",
+        "minLength",
+        "maxLength",
+    }
+)
+# What says who did what to which object is evidence, whatever it looks like.
+_KEPT: Final = frozenset({"username", "objectRef", "verb", "image"})
+_KEPT_AT_ROOT: Final = frozenset({"user", "orchestrator", "related", "container"})
 _SECRET_KINDS: Final = frozenset({"Secret", "SecretList"})
 
 # Each begins with a word, and what precedes a match is not searched again: linear on any text.
 _BEGIN: Final = r"(?:(?<![A-Za-z0-9])|(?<=%[0-9A-Fa-f]{2}))"
 _SPACE: Final = r"(?:\s|\+|%20)"
+_GAP: Final = r"(?:[-_]|%5F|%2D)?"
 _HEADER: Final = rf"authorization[\\\"']*+(?:\s|%20)*+(?:[:=]|%3A|%3D){_SPACE}*+[\\\"']*+"
 _SCHEME: Final = r"(?:basic|bearer|digest|negotiate|token)"
 _WORD: Final = r"[^\s&,;\"']+"
-_HINT = re.compile(r"bearer|eyJ|token|authorization|password|secret|api[-_]?key", re.IGNORECASE)
-_NAMES: Final = (
-    r"(?:(?:access|id|refresh|bearer)[-_]?)?token|client[-_]?secret|password|authorization"
-    r"|api[-_]?key"
+_HINT = re.compile(
+    r"bearer|basic|eyJ|token|authorization|passw|passphrase|secret|api|private|cookie|docker"
+    r"|://|%3A%2F%2F",
+    re.IGNORECASE,
 )
+_TOKEN: Final = rf"(?:(?:access|auth|bearer|id|refresh|security|session){_GAP})?token"
+_STRONG: Final = (
+    rf"(?:password|passwd|passphrase|secret{_GAP}(?:access{_GAP})?key|private{_GAP}key"
+    rf"|client{_GAP}secret|api{_GAP}key|dockerconfigjson|dockercfg)"
+)
+_NAMES: Final = rf"(?:[\w.-]{{0,40}}{_STRONG}|{_TOKEN}|authorization|(?:set-)?cookie)"
 _MASKED_TEXT: Final = (
     # A member of JSON kept as text: its quotes carry as many backslashes as it lies deep.
     (
         re.compile(
-            rf'("(?:{_NAMES})(\\*)"\s*:\s*\2")(?:.*?)((?<!\\)\2"|\Z)', re.IGNORECASE | re.DOTALL
+            rf'("{_NAMES}(\\*+)"\s*+:\s*+\2")(?:.*?)((?<!\\)\2"|\Z)', re.IGNORECASE | re.DOTALL
         ),
         rf"\1{MASK}\3",
     ),
-    (re.compile(rf'("(?:{_NAMES})\\*"\s*:\s*\[)\s*\\*"[^\]]*', re.IGNORECASE), rf"\1{MASK}"),
-    (re.compile(rf"{_BEGIN}(bearer{_SPACE}+)[\w.~+/=%-]+", re.IGNORECASE), rf"\1{MASK}"),
+    (
+        re.compile(rf'("{_NAMES}\\*+"\s*+:\s*+\[)\s*+\\*+"[^\]]*+', re.IGNORECASE),
+        rf"\1{MASK}",
+    ),
+    (re.compile(rf"{_BEGIN}(bearer{_SPACE}++)[\w.~+/=%-]++", re.IGNORECASE), rf"\1{MASK}"),
     (
         re.compile(rf"{_BEGIN}({_HEADER}{_SCHEME}{_SPACE}++)(?!\[redacted){_WORD}", re.IGNORECASE),
         rf"\1{MASK}",
     ),
     (
         re.compile(
-            rf"{_BEGIN}({_HEADER})(?!{_SCHEME}{_SPACE}|\[redacted){_WORD}(?:{_SPACE}+{_WORD})?",
+            rf"{_BEGIN}({_HEADER})(?!{_SCHEME}{_SPACE}|\[redacted){_WORD}(?:{_SPACE}++{_WORD})?",
             re.IGNORECASE,
         ),
         rf"\1{MASK}",
     ),
-    (re.compile(rf"{_BEGIN}eyJ[A-Za-z0-9]{{4,}}(?:\.[\w-]*){{1,4}}"), MASK),
     (
         re.compile(
-            rf"{_BEGIN}((?:(?:access|id|refresh|bearer|auth|security)[-_]?)?token(?:=|%3D))"
-            r"[^&\s\"',;]+",
+            r"(cookie\s*+(?::|%3A|=)(?:\s|\+|%20)*+)(?!\[redacted)[^\r\n&\"']++", re.IGNORECASE
+        ),
+        rf"\1{MASK}",
+    ),
+    (
+        re.compile(
+            rf"((?:{_BEGIN}{_TOKEN}|{_STRONG})(?:=|%3D))(?!\[redacted)[^&\s\"',;]++", re.IGNORECASE
+        ),
+        rf"\1{MASK}",
+    ),
+    # A flag and, as the next argument, its value: in a command line, a URI or a list kept as text.
+    (
+        re.compile(
+            rf"(-(?:{_TOKEN}|{_STRONG})(?:{_SPACE}++|&command=|\\*+\"\s*+,\s*+\\*+\"))"
+            r"(?![-\[])[^&\s\"',;\\]++",
+            re.IGNORECASE,
+        ),
+        rf"\1{MASK}",
+    ),
+    (re.compile(r"(://[^/\s:@?#\"']*+:)[^/\s@\"']++(?=@)"), rf"\1{MASK}"),
+    (
+        re.compile(
+            r"(%3A%2F%2F(?:(?!%2F|%3A|%40)[^&\s])*+%3A)(?:(?!%2F|%40)[^&\s])++(?=%40)",
             re.IGNORECASE,
         ),
         rf"\1{MASK}",
     ),
 )
 _SECRET_TEXT = re.compile(
-    r'"kind\\*"\s*:\s*\\*"Secret(?:List)?\\*"|"resource\\*"\s*:\s*\\*"secrets\\*"'
+    r'"kind\\*+"\s*+:\s*+\\*+"Secret(?:List)?\\*+"|"resource\\*+"\s*+:\s*+\\*+"secrets\\*+"'
 )
-_DATA_TEXT = re.compile(r'"(?:data|stringData|requestObject|responseObject)\\*"\s*:')
+_DATA_TEXT = re.compile(r'"(?:data|stringData|requestObject|responseObject)\\*+"\s*+:')
+_ENV_TEXT = re.compile(
+    r'("name(\\*+)"\s*+:\s*+\2"([^"\\]*+)\2"\s*+,\s*+\2"value\2"\s*+:\s*+\2")'
+    r'(?:(?!(?<!\\)\2").)*+((?<!\\)\2"|\Z)',
+    re.DOTALL,
+)
+_BASIC = re.compile(rf"{_BEGIN}(basic{_SPACE}++)([\w+/=%-]++)", re.IGNORECASE)
+_ENCODED = re.compile(r"\d|[a-z][A-Z]|=|%3D")
+_JWT = re.compile(rf"{_BEGIN}eyJ[\w-]{{4,}}+(?:\.[\w-]*+){{0,4}}+")
+_FLAG = re.compile(r"--?([A-Za-z][\w-]*)")
 
 
 def redact_text(text: str) -> str:
-    """The text with tokens and authorization headers masked.
+    """The text with tokens, passwords and authorization headers masked.
 
     Of a Secret, or an event about one, that is kept as text, all is masked from its data on.
     """
@@ -99,14 +188,50 @@ def redact_text(text: str) -> str:
                 text = text[: data.end()] + MASK
         for pattern, replacement in _MASKED_TEXT:
             text = pattern.sub(replacement, text)
+        text = _ENV_TEXT.sub(_mask_env, text)
+        text = _BASIC.sub(_mask_basic, text)
+        text = _JWT.sub(_mask_jwt, text)
     return text
+
+
+def _mask_env(found: re.Match[str]) -> str:
+    return f"{found[1]}{MASK}{found[4]}" if _is_secret_variable(found[3]) else found[0]
+
+
+def _mask_basic(found: re.Match[str]) -> str:
+    """Masked is what looks encoded: `basic setup` is a phrase."""
+    return found[1] + MASK if _ENCODED.search(found[2]) else found[0]
+
+
+def _mask_jwt(found: re.Match[str]) -> str:
+    """Half a token is masked, too; the list API's `continue` (`{"v":…`) is none."""
+    text = found[0]
+    is_continue = text.startswith("eyJ2Ijo") and "eyJ" not in text[3:] and "." not in text
+    return text if is_continue or (len(text) < 16 and "." not in text) else MASK
+
+
+def _is_secret_name(name: str) -> bool:
+    plain = name.lower().replace("_", "").replace("-", "")
+    return plain in _TOKEN_NAMES or plain.endswith(_SECRET_ENDS)
+
+
+def _is_secret_variable(name: str) -> bool:
+    """Names of variables say more than those of fields: none refers to a Secret by its name."""
+    plain = name.lower().replace("_", "").replace("-", "").replace(".", "")
+    return _is_secret_name(name) or plain.endswith(("token", "secret", "credentials", "cookie"))
+
+
+def _is_secret_flag(item: Any) -> bool:
+    flag = _FLAG.fullmatch(item) if type(item) is str else None
+    name = flag[1].lower() if flag else ""
+    return _is_secret_name(name) or name.endswith("-token")
 
 
 def redact(document: JsonObject) -> JsonObject:
     """A masked copy of an event's document; the document itself is not changed."""
     of_secret = "secrets" in _RESOURCE.values(document)
     copy: JsonObject = {}
-    todo: list[tuple[Any, Any, _Context]] = [(document, copy, _Context(of_secret=of_secret))]
+    todo: list[_Step] = [(document, copy, _Context(of_secret=of_secret, at_root=True))]
     while todo:
         node, target, context = todo.pop()
         if type(node) is dict:
@@ -115,26 +240,40 @@ def redact(document: JsonObject) -> JsonObject:
                 below = inner.below(key, value, node, is_secret=key.startswith(dotted))
                 target[key] = _masked(value, below, todo)
         else:
-            target.extend(_masked(item, context, todo) for item in node)
+            _extend(target, node, context, todo)
     return copy
+
+
+def _extend(target: list[Any], node: list[Any], context: _Context, todo: list[_Step]) -> None:
+    """A list's copy; of a command's arguments, the one after `--token` is its value."""
+    before: Any = None
+    for item in node:
+        is_value = context.in_body and type(item) is str and _is_secret_flag(before)
+        masked = is_value and not item.startswith("-")
+        target.append(MASK if masked else _masked(item, context, todo))
+        before = item
 
 
 class _Context:
     """What is known of the place that the walk has reached."""
 
-    __slots__ = ("in_body", "in_secret", "masked", "of_secret")
+    __slots__ = ("at_root", "in_body", "in_secret", "kept", "masked", "of_secret")
 
     def __init__(
         self,
         *,
         of_secret: bool,
+        at_root: bool = False,
         in_body: bool = False,
         in_secret: bool = False,
+        kept: bool = False,
         masked: bool = False,
     ) -> None:
         self.of_secret = of_secret
+        self.at_root = at_root
         self.in_body = in_body
         self.in_secret = in_secret
+        self.kept = kept
         self.masked = masked
 
     def within(self, node: JsonObject) -> _Context:
@@ -145,17 +284,22 @@ class _Context:
 
     def below(self, key: str, value: Any, node: JsonObject, *, is_secret: bool) -> _Context:
         """The context of one member; dotted keys count as the steps they stand for."""
-        if self.masked:
+        if self.masked or self.kept:
             return self
         parts = key.split(".")
         in_body = self.in_body or not _BODIES.isdisjoint(parts)
         if not in_body:
-            return self
+            kept = not _KEPT.isdisjoint(parts) or (self.at_root and parts[0] in _KEPT_AT_ROOT)
+            return _Context(of_secret=self.of_secret, kept=kept)
         in_secret = self.in_secret or self.of_secret or is_secret
-        path = node.get("path") if key == "value" else None  # an operation of a JSON patch
-        masked = _holds_token(parts[-1], value)
+        path = name = None
+        if parts[-1] == "value":  # of an operation of a JSON patch, or of a variable
+            path, name = (node.get(f"{key[:-5]}{other}") for other in ("path", "name"))
+        masked = _holds_secret(parts, value)
+        if type(name) is str:
+            masked = masked or (_is_secret_variable(name) and type(value) is not dict)
         if type(path) is str:
-            masked = masked or _holds_token(path.rpartition("/")[2], value)
+            masked = masked or _holds_secret(path.split("/"), value)
         if in_secret:
             masked = (
                 masked
@@ -164,16 +308,30 @@ class _Context:
                 or (type(path) is str and path.startswith(_SECRET_PATCH))
                 or (type(path) is str and path.endswith(_APPLIED))
                 or (type(value) is str and parts[-1] in _BODIES)
+                or parts[-1] == "raw"
             )
-        return _Context(of_secret=self.of_secret, in_body=True, in_secret=in_secret, masked=masked)
+        return _Context(
+            of_secret=self.of_secret,
+            in_body=True,
+            in_secret=in_secret,
+            kept=not masked and parts[-1] == "image",
+            masked=masked,
+        )
 
 
-def _holds_token(name: str, value: Any) -> bool:
-    """Whether a member of that name holds a token: as text, or as a list of texts."""
-    if name.lower().replace("_", "").replace("-", "") not in _TOKEN_NAMES:
+_Step: TypeAlias = tuple[Any, Any, _Context]
+
+
+def _holds_secret(steps: list[str], value: Any) -> bool:
+    """Whether what stands at these steps is a secret, not a switch, a reference or a schema."""
+    if not any(_is_secret_name(step) for step in steps):
         return False
-    return type(value) is not dict and not (
-        type(value) is list and any(type(item) is dict for item in value)
+    if not _is_secret_name(steps[-1]):
+        return steps[-1] not in _REFERENCES and type(value) is not bool
+    items = value if type(value) is list else [value]
+    return any(
+        not item.keys() <= _REFERENCES if type(item) is dict else type(item) is not bool
+        for item in items
     )
 
 
@@ -188,12 +346,14 @@ def _dotted_secrets(node: JsonObject) -> tuple[str, ...]:
     return tuple(found) if len(found) <= _MOST_BEGINNINGS else ("",)
 
 
-def _masked(value: Any, context: _Context, todo: list[tuple[Any, Any, _Context]]) -> Any:
+def _masked(value: Any, context: _Context, todo: list[_Step]) -> Any:
     """The value's copy; what it holds is put on the list of things still to copy."""
     if type(value) is dict or type(value) is list:
         copy: Any = type(value)()
         todo.append((value, copy, context))
         return copy
+    if context.kept:
+        return value
     if context.masked and value is not None:
         return MASK
     return redact_text(value) if type(value) is str else value
