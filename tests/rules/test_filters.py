@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from barrelman.engine.compile import compile_query
 from barrelman.errors import RuleError, UnsupportedError
 from barrelman.query.ast import (
     MATCH_ALL,
@@ -26,7 +28,11 @@ from barrelman.query.ast import (
     Wild,
     Within,
 )
-from barrelman.rules.filters import MATCH_NONE, all_of, parse_filter
+from barrelman.records.fields import AUDIT_CATALOGUE
+from barrelman.rules.assign import rule_predicate
+from barrelman.rules.filters import MATCH_NONE, MOST_NODES, Budget, all_of, parse_filter
+from barrelman.rules.load import load_rules
+from barrelman.rules.rule import LoadedRule
 
 F, G = Text("f"), Text("g")
 ONE, TWO = Is(F, Text("1")), Is(G, Text("2"))
@@ -263,3 +269,171 @@ def test_clauses_to_match_do_not_multiply_without_end() -> None:
         clauses = [inner] * 12
     with pytest.raises(UnsupportedError, match="clauses to match"):
         parse_filter({"query": inner})
+
+
+# Bounds. What is within them compiles
+
+
+def deep_bool(levels: int) -> dict[str, Any]:
+    query: dict[str, Any] = TERM_1
+    for _ in range(levels):
+        inner = {"should": [query, TERM_2], "must_not": [TERM_2], "minimum_should_match": 1}
+        query = {"bool": {"must": [TERM_1], "must_not": {"bool": inner}}}
+    return {"query": query}
+
+
+def deep_must_not(levels: int) -> dict[str, Any]:
+    query: dict[str, Any] = TERM_1
+    for _ in range(levels):
+        query = {"bool": {"must": TERM_2, "must_not": query}}
+    return {"query": query}
+
+
+def deep_combined(levels: int) -> dict[str, Any]:
+    filter_: dict[str, Any] = {"query": TERM_1}
+    for number in range(levels):
+        params = [filter_, {"query": TERM_2}]
+        relation = ("AND", "OR")[number % 2]
+        meta = {"type": "combined", "relation": relation, "negate": True, "params": params}
+        filter_ = {"meta": meta}
+    return filter_
+
+
+def deep_nested(levels: int) -> dict[str, Any]:
+    query: dict[str, Any] = {"term": {".".join("n" * (levels + 1)): 1}}
+    for level in range(levels, 0, -1):
+        query = {"nested": {"path": ".".join("n" * level), "query": query}}
+    return {"query": query}
+
+
+DEEP = [deep_bool, deep_must_not, deep_combined, deep_nested]
+
+
+def load_filtered(*filters: dict[str, Any]) -> LoadedRule:
+    rule: dict[str, Any] = {
+        "rule_id": "r",
+        "type": "query",
+        "name": "N",
+        "description": "D",
+        "risk_score": 1,
+        "severity": "low",
+        "query": "a:1",
+        "filters": filters,
+    }
+    [loaded] = load_rules(json.dumps(rule), path="r.json").rules
+    return loaded
+
+
+@pytest.mark.parametrize("make", DEEP)
+def test_filters_are_no_deeper_than_what_compiles(make: Callable[[int], dict[str, Any]]) -> None:
+    outcomes = set()
+    for levels in (1, 5, 15, 20, 25, 30, 33, 50, 90, 150):
+        try:
+            node = parse_filter(make(levels))
+        except UnsupportedError as gap:
+            assert gap.message == "filters nested deeper than 100 levels"  # noqa: PT017
+            outcomes.add("refused")
+        else:
+            assert node is not None
+            assert "refused" not in outcomes, levels
+            compile_query(node, AUDIT_CATALOGUE)
+            outcomes.add("compiled")
+    assert outcomes == {"compiled", "refused"}
+
+
+@pytest.mark.parametrize("make", DEEP)
+def test_a_rule_with_deep_filters_is_ready_only_if_it_compiles(
+    make: Callable[[int], dict[str, Any]],
+) -> None:
+    found = {levels: load_filtered(make(levels)) for levels in (1, 8, 15, 20, 25, 30, 100)}
+    for loaded in found.values():
+        if loaded.status == "ready":
+            assert loaded.rule is not None
+            compile_query(rule_predicate(loaded.rule), AUDIT_CATALOGUE)
+        else:
+            assert "nested deeper than" in loaded.reason
+    assert (found[1].status, found[100].status) == ("ready", "invalid")
+
+
+def some_of(clauses: list[dict[str, Any]], count: int) -> dict[str, Any]:
+    return {"bool": {"should": clauses, "minimum_should_match": count}}
+
+
+def terms(count: int) -> list[dict[str, Any]]:
+    return [{"term": {f"f{number}": 1}} for number in range(count)]
+
+
+@pytest.mark.parametrize(
+    ("query", "fits"),
+    [
+        (some_of(terms(12), 6), True),
+        (some_of([some_of(terms(12), 6)] * 2, 1), True),
+        (some_of([some_of(terms(12), 6)] * 12, 1), False),
+        (some_of([some_of(terms(12), 6)] * 3, 2), False),
+        (some_of([some_of(terms(4), 2)] * 4, 2), True),
+        (some_of([some_of([some_of(terms(6), 3)] * 6, 3)] * 6, 3), False),
+        ({"bool": {"must": [some_of(terms(12), 6)] * 4}}, False),
+        (some_of(terms(5000), 5000), True),
+        (some_of(terms(5000), 2500), False),
+        (some_of(terms(3), 2**64 - 1), True),
+        (some_of(terms(MOST_NODES), 1), False),
+    ],
+)
+def test_the_clauses_of_a_filter_are_counted_wherever_they_come_to_stand(
+    query: dict[str, Any], fits: bool
+) -> None:
+    loaded = load_filtered({"query": query})
+    assert loaded.status == ("ready" if fits else "unsupported"), loaded.reason
+    if not fits:
+        assert "clauses" in loaded.reason
+        assert loaded.reason.startswith("filters[0]: ")
+        assert loaded.reason.endswith(" do not run yet")
+
+
+def test_all_filters_of_a_rule_share_one_budget() -> None:
+    one = {"query": some_of(terms(12), 6)}
+    assert load_filtered(one, one).status == "ready"
+    loaded = load_filtered(*[one] * 50)
+    assert (loaded.status, loaded.reason) == (
+        "unsupported",
+        "filters[3]: 'bool' with 6 of 12 clauses to match in filters do not run yet",
+    )
+    budget = Budget()
+    for _ in range(MOST_NODES // 2):
+        parse_filter({"query": TERM_1}, budget=budget)
+    with pytest.raises(UnsupportedError, match="filters of more than 20000 clauses"):
+        parse_filter({"query": TERM_1}, budget=budget)
+    assert budget.is_spent
+
+
+def test_a_list_of_many_values_is_one_clause() -> None:
+    values = [f"v{number}" for number in range(65_536)]
+    loaded = load_filtered({"query": {"terms": {"f": values}}})
+    assert loaded.rule is not None
+    compile_query(rule_predicate(loaded.rule), AUDIT_CATALOGUE)
+
+
+def count_nodes(node: Node) -> int:
+    if isinstance(node, And | Or):
+        return 1 + sum(count_nodes(child) for child in node.children)
+    return 1 + count_nodes(node.child) if isinstance(node, Not | Nested) else 1
+
+
+QUERIES: st.SearchStrategy[dict[str, Any]] = st.recursive(
+    st.sampled_from([TERM_1, TERM_2]),
+    lambda inner: st.builds(some_of, st.lists(inner, max_size=14), st.integers(-3, 9)),
+    max_leaves=30,
+)
+
+
+@given(query=QUERIES)
+@settings(deadline=None, max_examples=60)
+def test_no_filter_comes_to_more_than_it_spends(query: dict[str, Any]) -> None:
+    budget = Budget()
+    try:
+        node = parse_filter({"query": query}, budget=budget)
+    except UnsupportedError:
+        assert budget.is_spent
+    else:
+        assert node is not None
+        assert count_nodes(node) <= 2 * (MOST_NODES - budget.left)

@@ -21,7 +21,7 @@ from barrelman.query.typecheck import check_types
 from barrelman.records.fields import AUDIT_CATALOGUE
 from barrelman.records.times import UNIT_MS, parse_date_math, parse_duration_ms
 from barrelman.rules.checks import check_together
-from barrelman.rules.filters import all_of, parse_filter
+from barrelman.rules.filters import Budget, all_of, parse_filter
 from barrelman.rules.locate import Spot
 from barrelman.rules.rule import (
     MAX_SIGNALS_CAP,
@@ -181,11 +181,14 @@ def _parse_filters(
     nodes: list[Node] = []
     errors: list[BarrelmanError] = []
     gaps: list[UnsupportedError] = []
+    budget = Budget()
     for name in ("filters", "threat_filters"):
         for index, filter_ in enumerate(() if name in broken else fields.get(name, ())):
+            if budget.is_spent:
+                break  # said of the filter that spent it
             where = f"{name}[{index}]"
             try:
-                node = parse_filter(filter_)
+                node = parse_filter(filter_, budget=budget)
                 if node is not None and name == "filters":
                     check_types(node, AUDIT_CATALOGUE)
             except UnsupportedError as gap:

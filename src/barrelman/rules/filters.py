@@ -7,6 +7,7 @@ tree is translated exactly.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
 from itertools import combinations
 from math import comb
 from typing import Any, Final, TypeAlias
@@ -34,9 +35,11 @@ from barrelman.rules.schema import describe_value
 
 Dsl: TypeAlias = Mapping[str, Any]
 
-_MAX_DEPTH: Final = 100
-_MAX_NODES: Final = 20_000
-_MAX_COMBINATIONS: Final = 1000
+MOST_NODES: Final = 20_000
+"""What all filters of one rule may come to, clauses that stand in many places counted in each."""
+MOST_LEVELS: Final = 100
+"""How deep a filter may nest, and the tree that is made of it."""
+
 _META_KEYS: Final = ("meta", "query", "alias")
 _IGNORED_OPTIONS: Final = frozenset(
     ("boost", "_name", "rewrite", "lenient", "zero_terms_query", "relation")
@@ -46,12 +49,51 @@ _RANGE_OPS: Final[tuple[RangeOp, ...]] = ("gt", "gte", "lt", "lte")
 MATCH_NONE: Final = Not(MATCH_ALL)
 
 
-def parse_filter(filter_: object) -> Node | None:
+@dataclass(slots=True)
+class Budget:
+    """How many nodes the filters of a rule may still come to."""
+
+    left: int = MOST_NODES
+
+    @property
+    def is_spent(self) -> bool:
+        return self.left < 0
+
+    def spend(self, count: int, what: str) -> None:
+        self.left -= count
+        if self.is_spent:
+            raise UnsupportedError(what)
+
+
+@dataclass(frozen=True, slots=True)
+class _Level:
+    """How deep in a filter its parts stand, and what they may still come to."""
+
+    budget: Budget
+    depth: int = 0
+
+    def below(self) -> _Level:
+        return _Level(self.budget, self.depth + 1)
+
+    def check(self) -> None:
+        if self.depth > MOST_LEVELS:
+            raise UnsupportedError(_TOO_DEEP)
+        self.budget.spend(1, f"filters of more than {MOST_NODES} clauses")
+
+
+_TOO_DEEP: Final = f"filters nested deeper than {MOST_LEVELS} levels"
+
+
+def parse_filter(filter_: object, *, budget: Budget | None = None) -> Node | None:
     """One element of a `filters` array; None when it is switched off.
 
-    Raises RuleError where it is broken, UnsupportedError where it says what we cannot.
+    Filters of one rule share one budget. Raises RuleError where the filter is broken,
+    UnsupportedError where it says what we cannot.
     """
-    return _parse_filter(filter_, 0)
+    node = _parse_filter(filter_, _Level(budget or Budget()))
+    if node is not None and _is_deeper_than(node, MOST_LEVELS):
+        raise UnsupportedError(_TOO_DEEP)
+    return node
 
 
 def all_of(nodes: Iterable[Node]) -> Node:
@@ -75,29 +117,31 @@ def any_of(nodes: Iterable[Node]) -> Node:
     return children[0] if len(children) == 1 else Or(children)
 
 
-def _parse_filter(filter_: object, depth: int) -> Node | None:
-    _check_depth(depth)
+def _parse_filter(filter_: object, level: _Level) -> Node | None:
+    level.check()
     parts = _expect_object(filter_, "a filter")
     meta = _expect_object(parts.get("meta") or {}, "meta")
     if meta.get("disabled") is True:
         return None
     if meta.get("type") == "combined":
-        node = _parse_combined(meta, depth)
+        node = _parse_combined(meta, level)
     else:
-        node = _parse_plain(parts, meta, depth)
+        node = _parse_plain(parts, meta, level)
     return Not(node) if meta.get("negate") is True else node
 
 
-def _parse_combined(meta: Dsl, depth: int) -> Node:
+def _parse_combined(meta: Dsl, level: _Level) -> Node:
     relation = meta.get("relation", "AND")
     if relation not in ("AND", "OR"):
         raise RuleError(f"meta.relation: expected 'AND' or 'OR', found {describe_value(relation)}")
-    parts = [_parse_filter(one, depth + 1) for one in _expect_list(meta.get("params"), "params")]
+    parts = [
+        _parse_filter(one, level.below()) for one in _expect_list(meta.get("params"), "params")
+    ]
     nodes = [node for node in parts if node is not None]
     return all_of(nodes) if relation == "AND" or not nodes else any_of(nodes)
 
 
-def _parse_plain(parts: Dsl, meta: Dsl, depth: int) -> Node:
+def _parse_plain(parts: Dsl, meta: Dsl, level: _Level) -> Node:
     query = parts.get("query")
     if query is None:
         query = {
@@ -106,11 +150,11 @@ def _parse_plain(parts: Dsl, meta: Dsl, depth: int) -> Node:
             if key not in _META_KEYS and not key.startswith("$")
         }
         if not query:
-            return _parse_meta(meta)
-    return _parse_dsl(query, depth + 1)
+            return _parse_meta(meta, level)
+    return _parse_dsl(query, level.below())
 
 
-def _parse_meta(meta: Dsl) -> Node:
+def _parse_meta(meta: Dsl, level: _Level) -> Node:
     """A filter whose `meta` alone says what it means."""
     kind, params = meta.get("type"), meta.get("params")
     if not isinstance(meta.get("key"), str):
@@ -125,12 +169,12 @@ def _parse_meta(meta: Dsl) -> Node:
         phrases = _expect_list(params, "meta.params")
         return any_of(Is(Text(field), to_value(phrase, quoted=True)) for phrase in phrases)
     if kind == "range":
-        return _parse_range({field: params}, 0)
+        return _parse_range({field: params}, level)
     raise UnsupportedError(f"a filter of meta.type {describe_value(kind)} without a query")
 
 
-def _parse_dsl(query: object, depth: int) -> Node:
-    _check_depth(depth)
+def _parse_dsl(query: object, level: _Level) -> Node:
+    level.check()
     parts = _expect_object(query, "a query")
     if len(parts) != 1:
         names = ", ".join(sorted(parts)) or "nothing"
@@ -139,25 +183,25 @@ def _parse_dsl(query: object, depth: int) -> Node:
     parse = _KINDS.get(name)
     if parse is None:
         raise UnsupportedError(f"'{name}' queries in filters")
-    return parse(body, depth)
+    return parse(body, level)
 
 
-def _parse_match_all(_body: object, _depth: int) -> Node:
+def _parse_match_all(_body: object, _level: _Level) -> Node:
     return MATCH_ALL
 
 
-def _parse_match_none(_body: object, _depth: int) -> Node:
+def _parse_match_none(_body: object, _level: _Level) -> Node:
     return MATCH_NONE
 
 
-def _parse_exists(body: object, _depth: int) -> Node:
+def _parse_exists(body: object, _level: _Level) -> Node:
     field = _expect_object(body, "exists").get("field")
     if not isinstance(field, str) or not field:
         raise RuleError(f"exists.field: expected a field name, found {describe_value(field)}")
     return Exists(_field_pattern(field))
 
 
-def _parse_match(body: object, _depth: int) -> Node:
+def _parse_match(body: object, _level: _Level) -> Node:
     field, value, options = _field_body(body, "match", "query", ("query",))
     kind = options.pop("type", None)
     if kind not in (None, "phrase", "boolean"):
@@ -169,7 +213,7 @@ def _parse_match(body: object, _depth: int) -> Node:
     return Is(Text(field), to_value(value, quoted=kind == "phrase"))
 
 
-def _parse_match_phrase(body: object, _depth: int) -> Node:
+def _parse_match_phrase(body: object, _level: _Level) -> Node:
     field, value, options = _field_body(body, "match_phrase", "query", ("query",))
     if options.pop("slop", 0) not in (0, "0"):
         raise UnsupportedError("'match_phrase' with slop in filters")
@@ -177,7 +221,7 @@ def _parse_match_phrase(body: object, _depth: int) -> Node:
     return Is(Text(field), to_value(value, quoted=True))
 
 
-def _parse_term(body: object, _depth: int) -> Node:
+def _parse_term(body: object, _level: _Level) -> Node:
     field, value, options = _field_body(body, "term", "value", ("value",))
     ignore_case = options.pop("case_insensitive", False) is True
     _refuse_options("term", options)
@@ -187,7 +231,7 @@ def _parse_term(body: object, _depth: int) -> Node:
     return Is(Text(field), exact)
 
 
-def _parse_terms(body: object, _depth: int) -> Node:
+def _parse_terms(body: object, _level: _Level) -> Node:
     parts = {
         key: value
         for key, value in _expect_object(body, "terms").items()
@@ -201,7 +245,7 @@ def _parse_terms(body: object, _depth: int) -> Node:
     return any_of(Is(Text(field), to_value(value)) for value in _expect_list(values, "terms"))
 
 
-def _parse_range(body: object, _depth: int) -> Node:
+def _parse_range(body: object, _level: _Level) -> Node:
     parts = _expect_object(body, "range")
     if len(parts) != 1:
         raise RuleError("range: expected one field with its bounds")
@@ -221,27 +265,27 @@ def _parse_range(body: object, _depth: int) -> Node:
     return Within(Text(field), tuple(ends))
 
 
-def _parse_wildcard(body: object, _depth: int) -> Node:
+def _parse_wildcard(body: object, _level: _Level) -> Node:
     field, value, options = _field_body(body, "wildcard", "value", ("value", "wildcard"))
     ignore_case = options.pop("case_insensitive", False) is True
     _refuse_options("wildcard", options)
     return Is(Text(field), parse_wildcard(_to_text(value), ignore_case=ignore_case))
 
 
-def _parse_prefix(body: object, _depth: int) -> Node:
+def _parse_prefix(body: object, _level: _Level) -> Node:
     field, value, options = _field_body(body, "prefix", "value", ("value", "prefix"))
     ignore_case = options.pop("case_insensitive", False) is True
     _refuse_options("prefix", options)
     return Is(Text(field), pattern_value((_to_text(value), Wild.RUN), ignore_case=ignore_case))
 
 
-def _parse_bool(body: object, depth: int) -> Node:
+def _parse_bool(body: object, level: _Level) -> Node:
     parts = {**_expect_object(body, "bool")}
     clauses: dict[str, list[Node]] = {}
     for name in ("must", "filter", "should", "must_not"):
         given = parts.pop(name, None)
         listed = given if isinstance(given, list) else [] if given is None else [given]
-        clauses[name] = [_parse_dsl(one, depth + 1) for one in listed]
+        clauses[name] = [_parse_dsl(one, level.below()) for one in listed]
     required = [*clauses["must"], *clauses["filter"]]
     least = parts.pop("minimum_should_match", None)
     if least is None:
@@ -249,24 +293,41 @@ def _parse_bool(body: object, depth: int) -> Node:
     _refuse_options(
         "bool", {key: one for key, one in parts.items() if key != "adjust_pure_negative"}
     )
-    optional = _at_least(clauses["should"], _to_count(least, len(clauses["should"])))
+    optional = _at_least(clauses["should"], _to_count(least, len(clauses["should"])), level.budget)
     return all_of([*required, optional, *(Not(node) for node in clauses["must_not"])])
 
 
-def _at_least(nodes: list[Node], count: int) -> Node:
+def _at_least(nodes: list[Node], count: int, budget: Budget) -> Node:
     if count <= 0:
         return MATCH_ALL
-    ways = comb(len(nodes), count)
-    if ways > _MAX_COMBINATIONS or ways * count * sum(map(_size, nodes)) > _MAX_NODES * len(nodes):
-        raise UnsupportedError(f"'bool' with {count} of {len(nodes)} clauses to match in filters")
+    if count > len(nodes):
+        return MATCH_NONE
+    if 1 < count < len(nodes):  # each clause comes to stand in many places
+        places = comb(len(nodes) - 1, count - 1)
+        total = places * sum(map(_size, nodes)) + comb(len(nodes), count)
+        budget.spend(total, f"'bool' with {count} of {len(nodes)} clauses to match in filters")
     return any_of(all_of(chosen) for chosen in combinations(nodes, count))
 
 
 def _size(node: Node) -> int:
     """How many nodes a tree has, shared ones counted wherever they stand."""
+    return 1 + sum(map(_size, _children(node)))
+
+
+def _is_deeper_than(node: Node, limit: int) -> bool:
+    level = {id(node): node}  # of nodes that stand in many places, one is looked at
+    for _ in range(limit):
+        below = (child for each in level.values() for child in _children(each))
+        level = {id(child): child for child in below}
+        if not level:
+            return False
+    return True
+
+
+def _children(node: Node) -> tuple[Node, ...]:
     if isinstance(node, And | Or):
-        return 1 + sum(map(_size, node.children))
-    return 1 + _size(node.child) if isinstance(node, Not | Nested) else 1
+        return node.children
+    return (node.child,) if isinstance(node, Not | Nested) else ()
 
 
 def _to_count(least: object, total: int) -> int:
@@ -278,12 +339,12 @@ def _to_count(least: object, total: int) -> int:
     return count if count >= 0 else max(0, total + count)
 
 
-def _parse_nested(body: object, depth: int) -> Node:
+def _parse_nested(body: object, level: _Level) -> Node:
     parts = {**_expect_object(body, "nested")}
     path = parts.pop("path", None)
     if not isinstance(path, str) or not path:
         raise RuleError(f"nested.path: expected a field name, found {describe_value(path)}")
-    child = _parse_dsl(parts.pop("query", None), depth + 1)
+    child = _parse_dsl(parts.pop("query", None), level.below())
     parts.pop("score_mode", None)
     parts.pop("ignore_unmapped", None)
     _refuse_options("nested", parts)
@@ -316,18 +377,18 @@ def _cut(field: FieldName | None, path: str) -> FieldName:
     raise UnsupportedError(f"'nested' at '{path}' with a field outside of it ({name}) in filters")
 
 
-def _parse_query_string(body: object, _depth: int) -> Node:
+def _parse_query_string(body: object, _level: _Level) -> Node:
     text = _expect_object(body, "query_string").get("query")
     if isinstance(text, str) and text.strip() in ("*", "*:*"):
         return MATCH_ALL
     raise UnsupportedError("'query_string' queries (Lucene) in filters")
 
 
-def _parse_constant_score(body: object, depth: int) -> Node:
-    return _parse_dsl(_expect_object(body, "constant_score").get("filter"), depth + 1)
+def _parse_constant_score(body: object, level: _Level) -> Node:
+    return _parse_dsl(_expect_object(body, "constant_score").get("filter"), level.below())
 
 
-_KINDS: Final[Mapping[str, Callable[[object, int], Node]]] = {
+_KINDS: Final[Mapping[str, Callable[[object, _Level], Node]]] = {
     "match_all": _parse_match_all,
     "match_none": _parse_match_none,
     "exists": _parse_exists,
@@ -401,8 +462,3 @@ def _expect_list(value: object, name: str) -> list[Any]:
     if not isinstance(value, list):
         raise RuleError(f"{name}: expected a list, found {describe_value(value)}")
     return value
-
-
-def _check_depth(depth: int) -> None:
-    if depth > _MAX_DEPTH:
-        raise UnsupportedError(f"filters nested deeper than {_MAX_DEPTH} levels")
