@@ -52,7 +52,8 @@ class BarrelmanError(Exception):
         """Place, message and hint in one line, for lists and JSON."""
         where = f"{self.place}: " if str(self.place) else ""
         hint = f" ({self.hint})" if self.hint else ""
-        return f"{where}{self.message}{hint}"
+        # A value that an error quotes may hold a line feed: it must not look like another line.
+        return f"{where}{self.message}{hint}".replace("\n", "\\n")
 
     def __str__(self) -> str:
         return "\n".join(part for part in (self.oneline(), draw_caret(self.place)) if part)

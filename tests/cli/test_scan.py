@@ -431,3 +431,26 @@ def test_bad_usage(scan: Scan, tmp_path: Path) -> None:
         code, found, err = scan(log, *arguments)
         assert (code, found) == (2, []), arguments
         assert err
+
+
+def test_neither_rules_nor_file_names_steer_the_terminal(tmp_path: Path, capfd: Capture) -> None:
+    log = tmp_path / "a\x1b[2J.log"
+    log.write_bytes(b"broken\n" + lines([event(1, user={"username": "u" * 400_000})]))
+    odd = "\x1b[2Jlow\nforged line"
+    fine = rule(
+        name=odd,
+        description=odd,
+        references=[odd],
+        note=odd,
+        false_positives=[odd],
+        data_view_id="v",
+    )
+    rules = write_rules(tmp_path / "r.ndjson", [fine, rule(rule_id="2", severity=odd)])
+    run(["scan", str(log), "--rules", str(rules), "--no-pack", "--format", "table"])
+    run(["rules", "show", str(rules)])
+    run(["rules", "list", str(rules)])
+    run(["rules", "check", str(rules)])
+    out, err = capfd.readouterr()
+    assert "\x1b[2J" not in out + err
+    assert "\nforged line" not in err
+    assert len(out) < 20_000

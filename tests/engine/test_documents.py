@@ -132,7 +132,7 @@ CASES: dict[str, tuple[str, list[tuple[int, str]]]] = {
     ),
     "half a surrogate pair in one element": (
         "[" + line("a") + ',{"auditID":"\\ud800"},' + line("b") + "]",
-        [(1, "a"), (1, "b"), (1, "malformed")],
+        [(1, "a"), (1, "b"), (1, "\ufffd")],
     ),
     "Fluentd array over lines": (
         pretty([1700000000.5, {"log": line("a")}]),
@@ -249,8 +249,8 @@ def test_the_scanner_agrees_with_the_decoder(text: str, step: int) -> None:
     try:
         loads(data)
         is_json = True
-    except DecodeError as error:
-        is_json = error.reason == "holds half a surrogate pair"
+    except DecodeError:
+        is_json = False
     is_container = text.lstrip()[:1] in ("{", "[")
     scanner, buffer = Scanner(), bytearray()
     for at in range(0, len(data), step):

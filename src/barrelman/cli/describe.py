@@ -36,6 +36,7 @@ _TOLD_ELSEWHERE: Final = (
 )
 _PEOPLE: Final = ("user.", f"{AUDIT}.user.", "source.", f"{AUDIT}.sourceIPs")
 _MOST_REASONS: Final = 6
+_MOST_CHARS: Final = 300
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,12 +59,18 @@ def describe(alert: Alert) -> Row:
     return Row(
         time=time[:19].replace("T", " "),
         severity=alert.severity,
-        rule=printable(alert.rule_name) + block,
-        who=printable(_who(document)) or "-",
-        what=printable(_what(document, alert.event)) or "-",
-        where=printable(_join(document, *_FROM)) or "-",
-        why=printable(_why(alert)) or "-",
+        rule=_cell(alert.rule_name) + block,
+        who=_cell(_who(document)),
+        what=_cell(_what(document, alert.event)),
+        where=_cell(_join(document, *_FROM)),
+        why=_cell(_why(alert)),
     )
+
+
+def _cell(text: str) -> str:
+    """Safe for a terminal, and no longer than a person reads: an event's values may be of any."""
+    text = printable(text[:_MOST_CHARS])  # what is cut off here need not be made printable
+    return f"{text[: _MOST_CHARS - 1]}…" if len(text) >= _MOST_CHARS else text or "-"
 
 
 def _first(document: JsonObject, *paths: Path) -> str:

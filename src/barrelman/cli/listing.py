@@ -8,7 +8,7 @@ import sys
 from collections.abc import Iterable, Sequence
 from typing import Any, Final
 
-from barrelman.cli.printing import printable
+from barrelman.cli.printing import printable, readable
 from barrelman.errors import BarrelmanError, UsageError
 from barrelman.query.render import describe
 from barrelman.rules.rule import LoadedRule, Rule
@@ -157,19 +157,19 @@ def _print_rule(console: Any, loaded: LoadedRule, rule: Rule) -> None:
 
     console.print(Text(printable(rule.name), style="bold"))
     console.print()
-    console.print(Text(rule.description.strip()))
+    console.print(Text(readable(rule.description.strip())))
     console.print()
     for label, value in _facts(loaded, rule):
-        console.print(Text.assemble((f"{label:<12}", "dim"), value), soft_wrap=True)
+        console.print(Text.assemble((f"{label:<12}", "dim"), printable(value)), soft_wrap=True)
     for tactic in rule.threat:
         steps = [f"{tactic.tactic.name} ({tactic.tactic.id})"]
         steps += [f"{each.name} ({each.id})" for each in tactic.technique]
         text = f"{tactic.framework}: {' › '.join(steps)}"
-        console.print(Text.assemble((f"{'threat':<12}", "dim"), text))
+        console.print(Text.assemble((f"{'threat':<12}", "dim"), printable(text)))
     console.print()
     console.print(Text("Query", style="bold"))
     query = rule.query or (describe(rule.query_ast) if rule.query_ast else "")
-    console.print(Text(query.strip()), soft_wrap=True)
+    console.print(Text(readable(query.strip())), soft_wrap=True)
     for title, items in (
         ("References", rule.references),
         ("False positives", rule.false_positives),
@@ -178,12 +178,12 @@ def _print_rule(console: Any, loaded: LoadedRule, rule: Rule) -> None:
             console.print()
             console.print(Text(title, style="bold"))
             for item in items:
-                console.print(Text(f"- {item}"), soft_wrap=True)
+                console.print(Text(f"- {printable(item)}"), soft_wrap=True)
     for title, markdown in (("Set-up", rule.setup), ("Investigation guide", rule.note or "")):
         if markdown.strip():
             console.print()
             console.print(Line(title, align="left"))
-            console.print(Markdown(markdown))
+            console.print(Markdown(readable(markdown)))
     console.print()
 
 
@@ -212,9 +212,9 @@ def _finish(load: RuleLoad, *, draw: bool) -> int:
     if draw:
         for loaded in invalid:
             for error in loaded.errors:
-                sys.stderr.write(f"invalid: {error}\n")
+                sys.stderr.write(readable(f"invalid: {error}") + "\n")
     for problem in load.errors:
-        sys.stderr.write(f"barrelman: {problem}\n")
+        sys.stderr.write(readable(f"barrelman: {problem}") + "\n")
     counted = dict.fromkeys(_STATUS_STYLES, 0)
     for loaded in load.rules:
         counted[loaded.status] += 1

@@ -9,6 +9,7 @@ from typing import Final
 import click
 
 from barrelman import __version__
+from barrelman.cli.printing import readable
 from barrelman.cli.rules import rules
 from barrelman.cli.scan import scan
 from barrelman.errors import BarrelmanError
@@ -73,7 +74,7 @@ def run(arguments: Sequence[str]) -> int:
     except click.exceptions.Exit as ended:
         return ended.exit_code
     except BarrelmanError as error:
-        sys.stderr.write(f"barrelman: {error}\n")
+        sys.stderr.write(readable(f"barrelman: {error}") + "\n")
         return EXIT_ERROR
     except (KeyboardInterrupt, click.Abort):
         return EXIT_INTERRUPTED

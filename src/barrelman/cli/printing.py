@@ -8,3 +8,8 @@ def printable(text: str) -> str:
     if text.isprintable():
         return text
     return "".join(char if char.isprintable() else repr(char)[1:-1] for char in text)
+
+
+def readable(text: str) -> str:
+    """Several lines of text, each `printable`; tabs become spaces."""
+    return "\n".join(printable(line) for line in text.expandtabs(4).split("\n"))

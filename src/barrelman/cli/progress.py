@@ -6,6 +6,8 @@ import time
 from collections.abc import Sequence
 from typing import IO, Final
 
+from barrelman.cli.printing import readable
+
 _REDRAW_SECONDS: Final = 0.1
 
 
@@ -30,7 +32,7 @@ class Progress:
     def say(self, line: str) -> None:
         if self._bar is not None:
             self._bar.clear()
-        self._stream.write(line + "\n")
+        self._stream.write(readable(line) + "\n")
 
     def close(self) -> None:
         if self._bar is not None:

@@ -13,6 +13,7 @@ from types import FrameType
 from typing import IO, Any, Final
 
 from barrelman.cli.output import ArraySink, LineSink, Sink, TableSink, silence
+from barrelman.cli.printing import printable
 from barrelman.cli.progress import Progress
 from barrelman.cli.summary import Reading, summary_lines
 from barrelman.detection.alert import Alert
@@ -209,7 +210,8 @@ class _Run:
         if shown < _MOST_SAMPLES and not self.quiet:
             self.reading.samples[kind] = shown + 1
             excerpt = redact_text(problem.excerpt)
-            self.bar.say(f"{source.name}:{problem.line}: {kind}: {problem.reason}: {excerpt}")
+            what = f"{source.name}:{problem.line}: {kind}: {problem.reason}: {excerpt}"
+            self.bar.say(printable(what))
 
     # --- writing ---
 
@@ -252,10 +254,10 @@ class _Run:
         for error in self.settings.errors:
             self._say(f"barrelman: {error}")
         for warning in self.settings.warnings:
-            self._say(f"warning: {warning}")
+            self._say(f"warning: {printable(warning)}")
         if not self.quiet:
             for note in self.settings.notes:
-                self._say(f"note: {note}")
+                self._say(f"note: {printable(note)}")
         if not self.settings.runnable:
             self._say("warning: no rule runs: nothing can be found")
 

@@ -50,7 +50,7 @@ def summary_lines(
     yield from _loss_lines(reading, counts, settings)
     yield _rules_line(settings)
     for loaded in settings.unsupported[:_MOST_LISTED]:
-        yield f"    unsupported: {printable(loaded.name or loaded.path)}: {loaded.reason}"
+        yield printable(f"    unsupported: {loaded.name or loaded.path}: {loaded.reason}")
     yield from _more(settings.unsupported, "`barrelman rules check` lists all")
     if blind:
         yield f"blind      {_count(len(blind), 'rule')} could not fire on this input:"
@@ -121,6 +121,7 @@ def _loss_lines(reading: Reading, counts: ScanCounts, settings: RuleSettings) ->
     for name, text in (
         ("late", "late       {} came after their runs and were alerted in the next"),
         ("unplaced", "unplaced   {} had no time that the rule's windows read"),
+        ("outside", "outside    {} outside --since/--until, counted back from the log's end"),
     ):
         if total(name):
             yield text.format(_count(total(name), "match"))

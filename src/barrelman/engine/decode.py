@@ -7,12 +7,24 @@ is written here, without recursion: any value that could be loaded can be writte
 from __future__ import annotations
 
 import json
+import math
+import re
 from typing import Any, Final
 
 import orjson
 
 MAX_DEPTH: Final = 1024
 JSON_SPACE: Final = b" \t\r\n"
+
+# Strings and numbers, so that neither is looked for within the other.
+_MENDABLE = re.compile(
+    rb'"(?:[^"\\]++|\\.)*+"|-?[0-9]++(?:\.[0-9]++)?+(?:[eE][+-]?[0-9]++)?+', re.DOTALL
+)
+# A backslash that is escaped itself, or a whole pair (kept); else a half.
+_SURROGATE = re.compile(
+    rb"(\\\\|\\u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2})"
+    rb"|\\u[dD][89a-fA-F][0-9a-fA-F]{2}"
+)
 
 _DEEP_REASON = f"nested deeper than {MAX_DEPTH} levels"
 
@@ -31,23 +43,41 @@ class DecodeError(ValueError):
 
 
 def loads(data: bytes | bytearray | memoryview | str) -> Any:
-    """The value of one JSON document. Raises DecodeError."""
+    """The value of one JSON document. Raises DecodeError.
+
+    What is JSON by its grammar is read, whatever it holds: half a surrogate pair becomes U+FFFD,
+    as Go writes it, and a number that no double holds becomes the text of it. A client may put
+    either into a patch, and must not be unseen for it.
+    """
     try:
         return orjson.loads(data)
     except orjson.JSONDecodeError as error:
+        if "surrogate" in error.msg or "infinity" in error.msg:
+            return _loads_mended(data)
         raise DecodeError(explain(error.msg, data)) from None
+
+
+def _loads_mended(data: bytes | bytearray | memoryview | str) -> Any:
+    text = data.encode(errors="surrogatepass") if isinstance(data, str) else bytes(data)
+    try:
+        return orjson.loads(_MENDABLE.sub(_mend, text))
+    except orjson.JSONDecodeError as error:
+        raise DecodeError(explain(error.msg, data)) from None
+
+
+def _mend(found: re.Match[bytes]) -> bytes:
+    piece = found[0]
+    if piece[:1] == b'"':
+        return _SURROGATE.sub(lambda half: half[0] if half[1] else rb"\ufffd", piece)
+    return b'"' + piece + b'"' if math.isinf(float(piece)) else piece
 
 
 def explain(message: str, data: bytes | bytearray | memoryview | str) -> str:
     """Our words for why orjson refused `data`, given its own."""
     if "UTF-8" in message or "utf-8" in message:
         return "not UTF-8"
-    if "surrogate" in message:
-        return "holds half a surrogate pair"
     if "depth" in message or "recursion" in message.lower():
         return _DEEP_REASON
-    if "infinity" in message:
-        return "holds a number out of range"
     if "end of data" in message or "zero-length" in message:
         return "truncated"
     if isinstance(data, bytes | bytearray | memoryview):
