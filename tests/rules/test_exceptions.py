@@ -328,3 +328,16 @@ def test_the_predicate_is_query_and_filters_and_not_exceptions() -> None:
     assert rule_predicate(rule("r", query="q:1 and q:1"), exceptions=A) == And(
         (query, query, Not(A))
     )
+
+
+@pytest.mark.parametrize("inside", [False, True])
+def test_the_name_of_an_entrys_field_has_its_bounds(inside: bool) -> None:
+    long = {**MATCH_A, "field": ".".join("f" * 101)}
+    one = {"type": "nested", "field": "n", "entries": [long]} if inside else long
+    result = load_exceptions(json.dumps(item(MATCH_A, one), indent=1), path="e.json")
+    assert result.exceptions.items == ()
+    [error] = result.errors
+    where = "entries[1].entries[0].field" if inside else "entries[1].field"
+    assert f"{where}: expected a field name of at most 100 parts" in error.message
+    assert error.place.text is not None
+    assert "f.f.f" in error.place.text

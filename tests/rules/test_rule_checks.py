@@ -375,3 +375,64 @@ def test_the_cap_holds_whatever_the_rule_asks_for() -> None:
     rule = load_api(QUERY, {"max_signals": 5000}).rule
     assert rule is not None
     assert (rule.max_signals, rule.effective_max_signals) == (5000, 1000)
+
+
+# Names of fields
+
+LONG_NAMES = [".".join("f" * 101), "." * 5000, "f" * 32_001]
+NAMED_FIELDS: list[tuple[dict[str, Any], str, Any]] = [
+    (QUERY, "timestamp_override", "NAME"),
+    (QUERY, "rule_name_override", "NAME"),
+    (
+        QUERY,
+        "severity_mapping[0].field",
+        [{"field": "NAME", "operator": "equals", "value": "v", "severity": "low"}],
+    ),
+    (
+        QUERY,
+        "risk_score_mapping[0].field",
+        [{"field": "NAME", "operator": "equals", "value": ""}],
+    ),
+    (QUERY, "investigation_fields.field_names[1]", {"field_names": ["a", "NAME"]}),
+    (QUERY, "required_fields[0].name", [{"name": "NAME", "type": "keyword"}]),
+    (QUERY, "alert_suppression.group_by[1]", {"group_by": ["a", "NAME"]}),
+    (THRESHOLD, "threshold.field[0]", {"field": ["NAME"], "value": 3}),
+    (
+        THRESHOLD,
+        "threshold.cardinality[0].field",
+        {"field": [], "value": 3, "cardinality": [{"field": "NAME", "value": 2}]},
+    ),
+    (NEW_TERMS, "new_terms_fields[0]", ["NAME"]),
+    (THREAT_MATCH, "threat_mapping[0].entries[0].field", entries(("NAME", "b", False))),
+    (THREAT_MATCH, "threat_mapping[0].entries[0].value", entries(("a", "NAME", False))),
+    (THREAT_MATCH, "threat_indicator_path", "NAME"),
+    (EQL, "event_category_override", "NAME"),
+    (EQL, "tiebreaker_field", "NAME"),
+    (EQL, "timestamp_field", "NAME"),
+]
+
+
+@pytest.mark.parametrize("name", LONG_NAMES, ids=["parts", "dots", "characters"])
+@pytest.mark.parametrize(("base", "where", "value"), NAMED_FIELDS)
+def test_a_fields_name_has_its_bounds(
+    base: dict[str, Any], where: str, value: Any, name: str
+) -> None:
+    key = re.split(r"[.\[]", where)[0]
+    made = json.loads(json.dumps(value).replace("NAME", name))
+    loaded = load_api(base, {key: made})
+    [error] = loaded.errors
+    expected = "a field name of at most 100 parts and 32000 characters"
+    assert error.message.startswith(f"{where}: expected {expected}, found '")
+    assert error.place.text is not None
+    assert name in error.place.text
+    longest = json.loads(json.dumps(value).replace("NAME", ".".join(["f" * 300] * 100)))
+    assert load_api(base, {key: longest}).rule is not None
+
+
+def test_mappings_may_name_no_field() -> None:
+    """Forms that somebody opened and left empty are exported so."""
+    severity = {"field": "", "operator": "equals", "value": "", "severity": "low"}
+    score = {"field": "", "operator": "equals", "value": ""}
+    loaded = load_api(QUERY, {"severity_mapping": [severity], "risk_score_mapping": [score]})
+    assert loaded.status == "ready"
+    assert "must not be empty" in load_api(QUERY, {"timestamp_override": ""}).reason

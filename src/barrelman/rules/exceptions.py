@@ -20,7 +20,7 @@ from barrelman.rules.filters import all_of, any_of, to_value
 from barrelman.rules.locate import Path, Spot
 from barrelman.rules.patterns import parse_wildcard, pattern_value
 from barrelman.rules.schema import Field, Kind, ListOf, Problem, String, Table, mismatch
-from barrelman.rules.shape import LIST_TYPES
+from barrelman.rules.shape import FIELD_NAME, LIST_TYPES
 
 JsonObject: TypeAlias = dict[str, Any]
 
@@ -159,7 +159,7 @@ class _Entry:
 def _entry_shape(kind: str, *, operator: bool = True, **more: Kind) -> Table:
     fields = {
         "type": Field(String(choices=(kind,)), required=True),
-        "field": Field(String(least=1), required=True),
+        "field": Field(FIELD_NAME, required=True),
     }
     if operator:
         fields["operator"] = Field(String(choices=("included", "excluded")), required=True)

@@ -10,6 +10,7 @@ from typing import Final
 
 from barrelman.errors import TimeError
 from barrelman.query.typecheck import MOST_PARTS
+from barrelman.records.paths import LONGEST_NAME
 from barrelman.records.severities import SEVERITIES
 from barrelman.records.times import parse_date_math, parse_duration_ms
 from barrelman.rules.schema import Field, Flag, Free, Integer, ListOf, String, Table
@@ -52,11 +53,14 @@ def _required(**kinds: String | Integer | Flag | Free | ListOf | Table) -> dict[
 
 _TEXT: Final = String()
 _NAME: Final = String(least=1)
-_FIELD_NAME: Final = String(
-    least=1,
-    pattern=re.compile(rf"[^.]*(?:\.[^.]*){{0,{MOST_PARTS - 1}}}"),
-    expected=f"a field name of at most {MOST_PARTS} parts",
+# On events, every way to part a name at its dots is tried.
+_FIELD: Final = String(
+    pattern=re.compile(
+        rf"(?=[\s\S]{{0,{LONGEST_NAME}}}\Z)[^.]*+(?:\.[^.]*+){{0,{MOST_PARTS - 1}}}"
+    ),
+    expected=f"a field name of at most {MOST_PARTS} parts and {LONGEST_NAME} characters",
 )
+FIELD_NAME: Final = replace(_FIELD, least=1)
 _TEXTS: Final = ListOf(_TEXT)
 _DATE_MATH: Final = String(least=1, parse=parse_date_math)
 _DURATION: Final = String(parse=parse_duration_ms)
@@ -74,10 +78,10 @@ _THREAT: Final = Table(
     }
 )
 _SEVERITY_MAPPING: Final = Table(
-    _required(field=_FIELD_NAME, operator=_EQUALS, value=_TEXT, severity=_SEVERITY)
+    _required(field=_FIELD, operator=_EQUALS, value=_TEXT, severity=_SEVERITY)
 )
 _RISK_SCORE_MAPPING: Final = Table(
-    _required(field=_FIELD_NAME, operator=_EQUALS, value=_TEXT) | _optional(risk_score=_SCORE)
+    _required(field=_FIELD, operator=_EQUALS, value=_TEXT) | _optional(risk_score=_SCORE)
 )
 _EXCEPTION_LIST_REF: Final = Table(
     _required(
@@ -97,7 +101,7 @@ _RESPONSE_ACTION: Final = Table(
 _DURATION_TABLE: Final = Table(_required(value=Integer(1), unit=String(choices=("s", "m", "h"))))
 _SUPPRESSION: Final = Table(
     {
-        "group_by": Field(ListOf(_TEXT, least=1, most=3), required=True),
+        "group_by": Field(ListOf(_FIELD, least=1, most=3), required=True),
         "duration": Field(_DURATION_TABLE),
         "missing_fields_strategy": Field(
             String(choices=("suppress", "doNotSuppress")), default="suppress"
@@ -127,8 +131,8 @@ COMMON: Final[Mapping[str, Field]] = {
     "severity_mapping": Field(ListOf(_SEVERITY_MAPPING), default=[]),
     "risk_score_mapping": Field(ListOf(_RISK_SCORE_MAPPING), default=[]),
     **_optional(
-        rule_name_override=_FIELD_NAME,
-        timestamp_override=_FIELD_NAME,
+        rule_name_override=FIELD_NAME,
+        timestamp_override=FIELD_NAME,
         timestamp_override_fallback_disabled=Flag(),
     ),
     "exceptions_list": Field(ListOf(_EXCEPTION_LIST_REF), default=[]),
@@ -139,14 +143,14 @@ COMMON: Final[Mapping[str, Field]] = {
         ),
         response_actions=ListOf(_RESPONSE_ACTION),
         building_block_type=_NAME,
-        investigation_fields=Table(_required(field_names=ListOf(_NAME, least=1))),
+        investigation_fields=Table(_required(field_names=ListOf(FIELD_NAME, least=1))),
     ),
     "related_integrations": Field(
         ListOf(Table(_required(package=_NAME, version=_NAME) | _optional(integration=_NAME))),
         default=[],
     ),
     "required_fields": Field(
-        ListOf(Table(_required(name=_NAME, type=_NAME) | _optional(ecs=Flag()))), default=[]
+        ListOf(Table(_required(name=FIELD_NAME, type=_NAME) | _optional(ecs=Flag()))), default=[]
     ),
     **_optional(timeline_id=_NAME, timeline_title=_NAME, meta=Free()),
     "output_index": Field(_TEXT, default=""),
@@ -194,10 +198,10 @@ TYPE_FIELDS: Final[Mapping[str, Mapping[str, Field]]] = {
         "threshold": Field(
             Table(
                 {
-                    "field": Field(ListOf(_TEXT, single=True), required=True),
+                    "field": Field(ListOf(_FIELD, single=True), required=True),
                     "value": Field(Integer(1), required=True),
                     "cardinality": Field(
-                        ListOf(Table(_required(field=_TEXT, value=Integer(0)))), default=[]
+                        ListOf(Table(_required(field=_FIELD, value=Integer(0)))), default=[]
                     ),
                 }
             ),
@@ -209,7 +213,9 @@ TYPE_FIELDS: Final[Mapping[str, Mapping[str, Field]]] = {
         "language": Field(String(choices=("eql",)), required=True),
         **_INDEX,
         **_FILTERS,
-        **_optional(event_category_override=_TEXT, tiebreaker_field=_TEXT, timestamp_field=_TEXT),
+        **_optional(
+            event_category_override=_FIELD, tiebreaker_field=_FIELD, timestamp_field=_FIELD
+        ),
         **_SUPPRESSED,
     },
     "new_terms": {
@@ -218,7 +224,7 @@ TYPE_FIELDS: Final[Mapping[str, Mapping[str, Field]]] = {
         **_INDEX,
         **_FILTERS,
         **_SUPPRESSED,
-        "new_terms_fields": Field(ListOf(_NAME, least=1, most=3), required=True),
+        "new_terms_fields": Field(ListOf(FIELD_NAME, least=1, most=3), required=True),
         "history_window_start": Field(_DATE_MATH, required=True),
     },
     "threat_match": {
@@ -235,7 +241,9 @@ TYPE_FIELDS: Final[Mapping[str, Mapping[str, Field]]] = {
                         entries=ListOf(
                             Table(
                                 _required(
-                                    field=_NAME, type=String(choices=("mapping",)), value=_NAME
+                                    field=FIELD_NAME,
+                                    type=String(choices=("mapping",)),
+                                    value=FIELD_NAME,
                                 )
                                 | _optional(negate=Flag())
                             ),
@@ -248,7 +256,7 @@ TYPE_FIELDS: Final[Mapping[str, Mapping[str, Field]]] = {
             threat_index=_TEXTS,
         ),
         "threat_filters": Field(_OBJECTS, default=[]),
-        "threat_indicator_path": Field(_TEXT, default="threat.indicator"),
+        "threat_indicator_path": Field(_FIELD, default="threat.indicator"),
         "threat_language": Field(String(choices=("kuery", "lucene")), default="kuery"),
         **_optional(saved_id=_NAME, concurrent_searches=Integer(1), items_per_search=Integer(1)),
     },
