@@ -500,6 +500,10 @@ ESQL_QUERIES = [
     ("from a // | keep *\n | where y", "without a KEEP command"),
     ("from a | keep *", "METADATA must name _id, _version, _index"),
     ("from a metadata _id, _version, _index | keep x", "KEEP must name _id, _version, _index"),
+    ("from a /* | keep *", "without a KEEP command"),
+    ('from a metadata _id, _version, _index | where b == "c /* d" | keep *', ""),
+    ("/*" * 200_000, "without a KEEP command"),
+    ('"' + '\\\\"' * 200_000, "without a KEEP command"),
 ]
 
 

@@ -151,8 +151,12 @@ def _check_one_source(fields: Fields) -> list[Problem]:
     return []
 
 
-# What a comment or a string of ES|QL holds is no command.
-_ESQL_QUOTED = re.compile(r'"""[\s\S]*?"""|"(?:[^"\\\n]|\\.)*"|//[^\n]*|/\*[\s\S]*?\*/')
+# What a comment or a string of ES|QL holds is no command. One without an end reaches to the end
+# of its line or of the text, which is also what keeps a text of openings from being read anew
+# at each of them.
+_ESQL_QUOTED = re.compile(
+    r'''"""[\s\S]*?(?:"""|\Z)|"(?:[^"\\\n]|\\.)*+"?|//[^\n]*|/\*[\s\S]*?(?:\*/|\Z)'''
+)
 _ESQL_METADATA = re.compile(r"\bmetadata\b([^|]*)", re.IGNORECASE)
 _ESQL_KEEP = re.compile(r"\|\s*keep\b([^|]*)", re.IGNORECASE)
 _ESQL_GROUPED = re.compile(r"\|\s*stats\b[^|]*\bby\b", re.IGNORECASE)
