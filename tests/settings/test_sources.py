@@ -6,6 +6,7 @@ import io
 import lzma
 import os
 import threading
+import zlib
 from collections.abc import Callable
 from pathlib import Path
 
@@ -326,3 +327,46 @@ def test_pipes_in_folders_are_left_out(tmp_path: Path) -> None:
     make(tmp_path, "a.log")
     os.mkfifo(tmp_path / "fifo")
     assert names(tmp_path) == ["a.log"]
+
+
+def test_a_named_pipe_waits_for_its_first_writer(tmp_path: Path) -> None:
+    fifo = tmp_path / "fifo"
+    os.mkfifo(fifo)
+    (source,) = expand_sources([str(fifo)])
+    assert isinstance(source, Source)
+    chunks = read_chunks(source, idle_seconds=0.01)
+    assert [next(chunks) for _ in range(3)] == [b"", b"", b""]
+    writer = os.open(fifo, os.O_WRONLY | os.O_NONBLOCK)
+    assert next(chunks) == b""
+    os.write(writer, b"one")
+    assert next(chunk for chunk in chunks if chunk) == b"one"
+    assert next(chunks) == b""
+    os.close(writer)
+    assert b"".join(chunks) == b""
+
+
+def zstd_with_window(log2_bytes: int) -> bytes:
+    """A frame of one raw block, its window named in the header."""
+    window = bytes([(log2_bytes - 10) << 3])
+    return b"\x28\xb5\x2f\xfd\x00" + window + (1 | 3 << 3).to_bytes(3, "little") + b"{}\n"
+
+
+def xz_with_dictionary(size_code: int) -> bytes:
+    """A small stream whose header asks for a dictionary of 2**(12 + code / 2) bytes."""
+    data = bytearray(lzma.compress(b"{}\n"))
+    at = data.index(b"\x21\x01", 12) + 2
+    end = 12 + (data[12] + 1) * 4
+    data[at] = size_code
+    data[end - 4 : end] = zlib.crc32(data[12 : end - 4]).to_bytes(4, "little")
+    return bytes(data)
+
+
+@pytest.mark.parametrize("data", [xz_with_dictionary(28), zstd_with_window(27)], ids=["xz", "zstd"])
+def test_windows_that_packers_use_are_read(data: bytes) -> None:
+    assert b"".join(decompress([data])) == b"{}\n"
+
+
+@pytest.mark.parametrize("data", [xz_with_dictionary(34), zstd_with_window(30)], ids=["xz", "zstd"])
+def test_an_archive_that_asks_for_much_memory_is_refused(data: bytes) -> None:
+    with pytest.raises(InputError, match="more than 128 MiB of memory"):
+        list(decompress([data]))

@@ -20,6 +20,8 @@ _OUTPUT_BYTES: Final = 256 * 1024
 # Zstandard cannot be told how much to give: a block of 4 bytes may hold 128 KiB. It gets little
 # at a time; and of what is corrupt, the output of one slice at most is lost.
 _SLICE_BYTES: Final = 512
+# What an archive may ask for before it gives anything: what `xz -9` and `zstd --long` need fits.
+MAX_WINDOW_BYTES: Final = 128 * 1024 * 1024
 _REPLAY_BYTES: Final = 1024 * 1024
 _BZ2_BLOCKS = (b"1AY&SY", b"\x17rE8P\x90")
 
@@ -83,7 +85,7 @@ class _Blocks:
 
 class _Zstd:
     def __init__(self) -> None:
-        self._inner = zstandard.ZstdDecompressor().decompressobj()
+        self._inner = zstandard.ZstdDecompressor(max_window_size=MAX_WINDOW_BYTES).decompressobj()
 
     @property
     def eof(self) -> bool:
@@ -219,6 +221,10 @@ class _Unpacking:
             return
 
     def _describe(self, error: Exception) -> InputError:
+        if "emory" in str(error):  # both libraries say so, in a message alone
+            limit = f"{MAX_WINDOW_BYTES // 2**20} MiB"
+            hint = f"pack it with a dictionary or window below {limit}"
+            return InputError(f"unpacking it takes more than {limit} of memory", hint=hint)
         if not self._is_first and self._output_bytes == 0 and self._given_bytes == 0:
             return InputError("something else follows the compressed data", hint=_HINT)
         return InputError(f"the compressed data is corrupt: {error}", hint=_HINT)
@@ -237,6 +243,9 @@ _CODECS: Final[tuple[tuple[tuple[bytes, ...], Callable[[], _Codec]], ...]] = (
         tuple(b"BZh%d" % level + block for level in range(1, 10) for block in _BZ2_BLOCKS),
         lambda: _Blocks(bz2.BZ2Decompressor()),
     ),
-    ((b"\xfd7zXZ\0",), lambda: _Blocks(lzma.LZMADecompressor(lzma.FORMAT_XZ))),
+    (
+        (b"\xfd7zXZ\0",),
+        lambda: _Blocks(lzma.LZMADecompressor(lzma.FORMAT_XZ, memlimit=MAX_WINDOW_BYTES)),
+    ),
 )
 _LONGEST_MAGIC = 10

@@ -210,16 +210,28 @@ def _read_raw(
     if source.path is None:
         yield from _read_stream(stdin or sys.stdin.buffer, idle_seconds)
         return
-    with open(source.path, "rb", buffering=0) as file:
-        yield from _read_stream(file, idle_seconds)
+    is_fifo = stat.S_ISFIFO(os.stat(source.path).st_mode)
+    with open(source.path, "rb", buffering=0, opener=_open_at_once if is_fifo else None) as file:
+        yield from _read_stream(file, idle_seconds, is_fifo=is_fifo)
 
 
-def _read_stream(stream: BinaryIO | io.FileIO, idle_seconds: float | None) -> Iterator[bytes]:
-    """What is there, as soon as it is there. The file may grow or shrink meanwhile."""
+def _open_at_once(path: str, flags: int) -> int:
+    """A named pipe blocks who opens it until a writer comes, and no signal is answered."""
+    return os.open(path, flags | os.O_NONBLOCK)
+
+
+def _read_stream(
+    stream: BinaryIO | io.FileIO, idle_seconds: float | None, *, is_fifo: bool = False
+) -> Iterator[bytes]:
+    """What is there, as soon as it is there. The file may grow or shrink meanwhile.
+
+    Of a named pipe a read before the first writer would look like its end; `select` tells
+    the two apart.
+    """
     read = getattr(stream, "read1", stream.read)
     fileno = _fileno(stream)
     while True:
-        if idle_seconds is not None and fileno is not None:
+        if fileno is not None and (is_fifo or idle_seconds is not None):
             while not select.select([fileno], [], [], idle_seconds)[0]:
                 yield b""
         chunk = read(CHUNK_BYTES)
