@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
+import threading
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
@@ -13,6 +15,7 @@ from uuid import UUID, uuid5
 import pytest
 
 from barrelman.rules.rule import Status
+from barrelman.settings import rulefiles
 from barrelman.settings.rulefiles import (
     RuleLoad,
     merge,
@@ -369,15 +372,131 @@ def test_relative_paths_stay_as_they_were_given(
     assert [rule.path for rule in read_rule_paths(["sub"]).rules] == [os.path.join("sub", "a.toml")]
 
 
-def test_folders_are_followed_through_links_and_pipes_are_not_waited_for(tmp_path: Path) -> None:
-    real = tmp_path / "real"
-    real.mkdir()
-    (real / "a.toml").write_text("[rule]\nrule_id = 1\n")
+# Links, pipes, devices and names that are no text
+
+
+def test_linked_folders_are_read_once_whatever_leads_where(tmp_path: Path) -> None:
+    write(tmp_path, real__a_dot_toml=toml("a"), real__in__b_dot_toml=toml("b"))
+    write(tmp_path, mine__c_dot_toml=toml("c"))
+    real, mine = tmp_path / "real", tmp_path / "mine"
     (real / "back").symlink_to(tmp_path)
-    folder = tmp_path / "rules-of-mine"
-    folder.mkdir()
-    (folder / "link").symlink_to(real)
-    os.mkfifo(folder / "pipe.toml")
-    load = read_rule_paths([folder])
-    assert [Path(each.path).name for each in load.rules] == ["a.toml"]
-    assert load.errors == ()
+    (real / "in" / "here").symlink_to(".")
+    (mine / "link").symlink_to(real)
+    (mine / "self").symlink_to(mine / "self")
+    (mine / "x.toml").symlink_to(real)
+    load = read_rule_paths([mine])
+    assert names(load) == ["c", "a", "b"]
+    assert (load.errors, load.skipped) == ((), ())
+    assert load.rules[1].path == str(mine / "link" / "a.toml")
+
+
+def test_a_link_out_of_the_deprecated_rules_hides_no_rule(tmp_path: Path) -> None:
+    write(tmp_path, live__a_dot_toml=toml("a"), _deprecated__in__old_dot_toml=toml("old"))
+    (tmp_path / "_deprecated" / "link").symlink_to(tmp_path / "live")
+    load = read_rule_paths([tmp_path])
+    assert names(load) == ["a"]
+    load = read_rule_paths([tmp_path, tmp_path / "_deprecated"])
+    assert names(load) == ["a", "old"], "a folder that is named is read, left out before or not"
+
+
+def test_folders_as_deep_as_paths_go_are_walked(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    deep = Path(*["d"] * 1900)
+    for _ in range(19):
+        part = Path(*["d"] * 100)
+        part.mkdir(parents=True)
+        monkeypatch.chdir(part)
+    Path("a.toml").write_text(toml("a"), encoding="utf-8")
+    monkeypatch.chdir(tmp_path)
+    load = read_rule_paths(["d"])
+    (deep / "a.toml").unlink()
+    os.removedirs(deep)  # what removes the folders of tests recurses
+    assert [(rule.name, rule.path) for rule in load.rules] == [("a", str(deep / "a.toml"))]
+
+
+def test_a_pipe_in_a_folder_is_not_waited_for(tmp_path: Path) -> None:
+    write(tmp_path, a_dot_toml=toml("a"))
+    os.mkfifo(tmp_path / "pipe.toml")
+    load = read_rule_paths([tmp_path])
+    assert names(load) == ["a"]
+    [skipped] = load.skipped
+    assert (skipped.path, skipped.reason) == (str(tmp_path / "pipe.toml"), "not a regular file")
+
+
+def feed(path: Path, content: str) -> threading.Thread:
+    """Writes into a pipe once somebody reads it."""
+
+    def run() -> None:
+        with contextlib.suppress(BrokenPipeError):
+            path.write_text(content, encoding="utf-8")
+
+    thread = threading.Thread(target=run, daemon=True)
+    thread.start()
+    return thread
+
+
+def test_a_pipe_that_is_named_is_read(tmp_path: Path) -> None:
+    rules, lists = tmp_path / "rules", tmp_path / "lists"
+    os.mkfifo(rules)
+    os.mkfifo(lists)
+    writer = feed(rules, toml("a"))
+    assert names(read_rule_paths([rules])) == ["a"]
+    writer.join()
+    writer = feed(lists, ndjson(CONTAINER))
+    assert len(read_exception_files([lists])[0].lists) == 1
+    writer.join()
+
+
+def test_a_pipe_or_a_file_without_end_is_not_read_whole(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(rulefiles, "MAX_RULE_FILE_BYTES", 2 * 1024 * 1024)
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    writer = feed(pipe, "#" * (8 * 1024 * 1024))
+    write(tmp_path, big_dot_toml="#" * (2 * 1024 * 1024 + 1), fits_dot_toml=toml("a"))
+    load = read_rule_paths([pipe, tmp_path])
+    writer.join()
+    assert names(load) == ["a"]
+    assert [error.message for error in load.errors] == [
+        "larger than 2 MiB, too large for a file of rules"
+    ] * 2
+
+
+def test_devices_and_sockets_are_refused(tmp_path: Path) -> None:
+    (tmp_path / "zero.toml").symlink_to("/dev/zero")
+    load = read_rule_paths(["/dev/zero", "/dev/null"])
+    _, errors, _ = read_exception_files(["/dev/zero", tmp_path])
+    assert load.rules == ()
+    assert [error.message for error in (*load.errors, *errors)] == [
+        *["a device or a socket, not a file"] * 3,
+        "a folder, not a file",
+    ]
+    assert [one.reason for one in read_rule_paths([tmp_path]).skipped] == ["not a regular file"]
+
+
+def test_names_that_are_no_text_can_be_said(tmp_path: Path) -> None:
+    odd = tmp_path / os.fsdecode(b"caf\xe9")
+    odd.mkdir()
+    (odd / os.fsdecode(b"\xff.toml")).write_text(toml("a"), encoding="utf-8")
+    (odd / "again.toml").write_text(toml("b", rule_id=str(uuid5(NAMESPACE, "a"))))
+    (odd / os.fsdecode(b"\xfe.toml")).write_text("= 1")
+    (odd / os.fsdecode(b"\xfd.ndjson")).write_text(ndjson(CONTAINER, list_item("ips")))
+    (odd / "ips").write_text("10.0.0.1\n")
+    (odd / os.fsdecode(b"gone\xfc.toml")).symlink_to(tmp_path / "nowhere")
+    os.mkfifo(odd / os.fsdecode(b"\xfb.json"))
+    load = read_rule_paths([odd, tmp_path / os.fsdecode(b"missing\xfa")])
+    said = [rule.path + rule.reason for rule in load.rules]
+    said += [str(error) for error in load.errors]
+    said += [one.path for one in load.skipped]
+    said += [str(values.path) for values in load.exceptions.value_lists.values()]
+    said += [str(error) for error in read_exception_files([odd / os.fsdecode(b"no\xf9")])[1]]
+    assert "\n".join(said).encode("utf-8")
+    assert sorted(rule.status for rule in load.rules) == ["invalid", "invalid", "ready"]
+    assert load.exceptions.value_lists["ips"].values == ("10.0.0.1",)
+    [ready] = [rule for rule in load.rules if rule.status == "ready"]
+    assert Path(ready.path).parent.name == "caf\\udce9"
+    for name in ("fa", "fb", "fc", "fe", "f9"):
+        assert any(f"\\udc{name}" in text for text in said), name

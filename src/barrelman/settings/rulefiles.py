@@ -17,6 +17,7 @@ from barrelman.rules.rule import LoadedRule
 
 RULE_SUFFIXES: Final = (".toml", ".json", ".ndjson", ".jsonl")
 MAX_RULE_FILE_BYTES: Final = 256 * 1024 * 1024
+_CHUNK_BYTES: Final = 1024 * 1024
 PACK_PATH: Final = "rulepack"
 _CHECKOUT_FOLDERS: Final = ("rules", "rules_building_block")
 _DEPRECATED: Final = "_deprecated"
@@ -108,7 +109,7 @@ def read_exception_files(
         content = _read_file(path, errors)
         if content is None:
             continue
-        found = load_exceptions(content, path=str(path))
+        found = load_exceptions(content, path=_shown(path))
         sets.append(_with_value_files(found.exceptions, path.parent, errors))
         errors += found.errors
         skipped += found.skipped
@@ -125,7 +126,6 @@ class _Reader:
         self.immature = 0
         self._include_all = include_all
         self._seen: set[tuple[int, int]] = set()
-        self._folders: set[tuple[int, int]] = set()
 
     def read(self, path: Path) -> None:
         if not os.path.isdir(path):  # unlike Path.is_dir, never raises
@@ -140,14 +140,16 @@ class _Reader:
         except (OSError, ValueError) as error:
             self.errors.append(_unreadable(path, error))
             return
-        if not (named or stat.S_ISREG(status.st_mode)):
-            return  # a pipe in a folder would be waited for without end
+        if not named and not stat.S_ISREG(status.st_mode):
+            # A pipe in a folder would be waited for without end.
+            self.skipped.append(Skipped(_shown(path), 1, "not a regular file"))
+            return
         if (status.st_dev, status.st_ino) in self._seen:
             return
         self._seen.add((status.st_dev, status.st_ino))
         content = _read_file(path, self.errors)
         if content is not None:
-            self._take(load_rules(content, path=str(path), named=named), path, named=named)
+            self._take(load_rules(content, path=_shown(path), named=named), path, named=named)
 
     def _take(self, found: LoadResult, path: Path, *, named: bool) -> None:
         for loaded in found.rules:
@@ -160,40 +162,38 @@ class _Reader:
         self.skipped += found.skipped
 
     def _walk(self, folder: Path) -> Iterator[Path]:
-        """Rule files below a folder, in the order of their paths."""
+        """Rule files below a folder, in the order of their paths. Links are followed."""
         roots = [folder]
         if os.path.isdir(folder / "rules"):
             roots = [folder / name for name in _CHECKOUT_FOLDERS if os.path.isdir(folder / name)]
-        for root in roots:
-            for place, folders, names in os.walk(root, onerror=self._note_error, followlinks=True):
-                folders[:] = sorted(
-                    name
-                    for name in folders
-                    if not name.startswith(".") and self._is_new_folder(Path(place, name))
-                )
-                files_here = [
-                    Path(place, name)
-                    for name in sorted(names)
-                    if name.lower().endswith(RULE_SUFFIXES) and not name.startswith(".")
-                ]
-                if _DEPRECATED in Path(place).relative_to(root).parts and not self._include_all:
-                    self.deprecated += len(files_here)
-                else:
-                    yield from files_here
-
-    def _is_new_folder(self, folder: Path) -> bool:
-        """Links may lead back to a folder that was read, or is being read."""
-        try:
-            status = folder.stat()
-        except OSError:
-            return True  # the walk itself will say what is wrong
-        identity = (status.st_dev, status.st_ino)
-        is_new = identity not in self._folders
-        self._folders.add(identity)
-        return is_new
-
-    def _note_error(self, error: OSError) -> None:
-        self.errors.append(_unreadable(Path(str(error.filename)), error))
+        # Links may lead back up, or to one folder twice; what one way leaves out, another may not.
+        seen: set[tuple[int, int, bool]] = set()
+        ways = [(root, False) for root in reversed(roots)]
+        while ways:
+            place, is_deprecated = ways.pop()
+            try:
+                status = place.stat()
+                identity = (status.st_dev, status.st_ino, is_deprecated)
+                names = [] if identity in seen else sorted(os.listdir(place))
+            except OSError as error:
+                self.errors.append(_unreadable(place, error))
+                continue
+            seen.add(identity)
+            folders: list[Path] = []
+            rule_files: list[Path] = []
+            for path in (place / name for name in names if not name.startswith(".")):
+                if os.path.isdir(path):
+                    folders.append(path)
+                elif path.name.lower().endswith(RULE_SUFFIXES):
+                    rule_files.append(path)
+            ways += [
+                (path, is_deprecated or (path.name == _DEPRECATED and not self._include_all))
+                for path in reversed(folders)
+            ]
+            if is_deprecated:
+                self.deprecated += len(rule_files)
+            else:
+                yield from rule_files
 
 
 def _is_production(loaded: LoadedRule) -> bool:
@@ -236,23 +236,37 @@ def _once(paths: Iterable[Path]) -> Iterator[Path]:
 
 
 def _read_file(path: Path, errors: list[BarrelmanError]) -> bytes | None:
+    """What a file or a pipe holds: a shell's `<(…)` is one. Devices have no end, or no rules."""
+    content = bytearray()
     try:
-        with path.open("rb") as file:
-            content = file.read(MAX_RULE_FILE_BYTES + 1)
-        if len(content) > MAX_RULE_FILE_BYTES:
-            limit = f"{MAX_RULE_FILE_BYTES // (1024 * 1024)} MiB"
-            message = f"larger than {limit}, too large for a file of rules"
-            errors.append(InputError(message, place=Place(str(path))))
+        mode = path.stat().st_mode
+        if not (stat.S_ISREG(mode) or stat.S_ISFIFO(mode)):
+            kind = "a folder" if stat.S_ISDIR(mode) else "a device or a socket"
+            errors.append(InputError(f"{kind}, not a file", place=Place(_shown(path))))
             return None
-        return content
+        with path.open("rb", buffering=0) as file:
+            # The size that a pipe, or a file that still grows, says it has bounds nothing.
+            while chunk := file.read(_CHUNK_BYTES):
+                content += chunk
+                if len(content) > MAX_RULE_FILE_BYTES:
+                    limit = f"{MAX_RULE_FILE_BYTES // (1024 * 1024)} MiB"
+                    message = f"larger than {limit}, too large for a file of rules"
+                    errors.append(InputError(message, place=Place(_shown(path))))
+                    return None
     except (OSError, ValueError) as error:
         errors.append(_unreadable(path, error))
         return None
+    return bytes(content)
 
 
 def _unreadable(path: Path, error: OSError | ValueError) -> InputError:
     reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
-    return InputError(f"cannot be read: {reason}", place=Place(str(path)))
+    return InputError(f"cannot be read: {reason}", place=Place(_shown(path)))
+
+
+def _shown(path: Path) -> str:
+    """A path that any output takes: bytes that are no text are written as `\\udcff`."""
+    return str(path).encode("utf-8", "backslashreplace").decode("utf-8")
 
 
 def _with_value_files(
@@ -269,6 +283,6 @@ def _with_value_files(
                 if content is not None:
                     text = content.decode("utf-8", "replace")
                     extra[list_id] = parse_value_list(
-                        text, list_id=list_id, list_type=list_type, path=str(path)
+                        text, list_id=list_id, list_type=list_type, path=_shown(path)
                     )
     return merge_sets((found, ExceptionSet(value_lists=extra))) if extra else found
