@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from barrelman.engine import decode
 from barrelman.engine.decode import MAX_DEPTH, DecodeError, dumps, dumps_line, loads
 
 JSON = st.recursive(
@@ -105,3 +106,10 @@ def test_what_is_torn_is_not_mended() -> None:
     for data in (rb'{"a":"\ud800', b'{"a":1e999', rb'{"a":"\ud800"} x'):
         with pytest.raises(DecodeError):
             loads(data)
+
+
+def test_a_string_without_an_end_is_searched_once() -> None:
+    torn = b'"' + rb"\"" * 1000
+    assert decode._MENDABLE.findall(b"[1e999," + torn) == [b"1e999", torn]
+    with pytest.raises(DecodeError):
+        loads(b"[1e999," + torn)

@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from barrelman.engine.decode import dumps, loads
 from barrelman.engine.reader import EventOrProblem, EventReader
 from barrelman.records.event import Event
 
@@ -48,7 +49,8 @@ def read(data: str | bytes, *, step: int = 0, **options: Any) -> list[EventOrPro
     counts = reader.counts
     assert counts.bytes == len(raw)
     assert counts.events == sum(isinstance(one, Event) for one in found)
-    assert counts.malformed + counts.foreign + counts.gke == len(found) - counts.events
+    problems = sum(one.count for one in found if not isinstance(one, Event))
+    assert counts.malformed + counts.foreign + counts.gke == problems
     return found
 
 
@@ -256,6 +258,63 @@ def test_concatenated_events_need_no_line_feed() -> None:
             if isinstance(one, Event)
         ]
         assert names == [str(number) for number in range(500)]
+
+
+@pytest.mark.parametrize("odd", [r'"\ud800"', "1e999", "9" * 5000])
+@pytest.mark.parametrize("shape", ["line", "list", "pretty", "docker", "cri", "prefixed", "long"])
+def test_what_a_client_may_write_hides_no_event(odd: str, shape: str) -> None:
+    text = line("a").replace("true", odd)
+    shapes = {
+        "list": f"[{text},\n{text}]",
+        "pretty": PRETTY.replace("true", odd),
+        "docker": docker(text),
+        "cri": cri(text),
+        "prefixed": f"{TIME} {text}",
+    }
+    options = {"stream_bytes": 20} if shape == "long" else {}
+    found = read(shapes.get(shape, text), **options)
+    assert len(found) == (2 if shape == "list" else 1)
+    for one in found:
+        assert isinstance(one, Event)
+        assert isinstance(one.body["requestObject"]["spec"]["hostIPC"], str)
+        assert loads(one.raw or dumps(one.body)) == one.body
+
+
+def test_streams_share_one_budget() -> None:
+    """Ten torn lines of 900 bytes do not fit in 2 * 1000: the oldest are let go, and said so."""
+    reader = EventReader(max_event_bytes=1000)
+    torn = '{"a":"' + "x" * 900
+    found: list[EventOrProblem] = []
+    for number in range(10):
+        found += reader.feed((docker(torn, end="", stream=f"s{number}") + "\n").encode())
+    assert lines_with(found, "malformed") == set(range(1, 9))
+    found += reader.finish()
+    assert lines_with(found, "malformed") == set(range(1, 11))
+    assert events_in(found) == []
+
+
+def test_streams_are_told_apart_by_the_ends_of_long_names() -> None:
+    def part(text: str, name: str, *, end: str = "") -> str:
+        return docker(text, end=end, stream="x" * 5000 + name)
+
+    data = [part(line("a")[:40], "1"), part(line("b")[:40], "2")]
+    data += [part(line("a")[40:], "1", end="\n"), part(line("b")[40:], "2", end="\n")]
+    assert outcome(read("\n".join(data))) == [(1, "a"), (2, "b")]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "[" + "1," * 5000 + "1]",
+        "{}" * 5000,
+        json.dumps({"log": "[" + "1," * 5000 + "1]"}),
+        "[" + "1,{}," * 5000 + "1]",
+    ],
+)
+def test_problems_of_a_kind_are_counted_not_kept(text: str) -> None:
+    found = read(text)
+    assert len(found) <= 40
+    assert sum(one.count for one in found if not isinstance(one, Event)) >= 5000
 
 
 PIECES = st.sampled_from(

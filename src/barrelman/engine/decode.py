@@ -16,9 +16,10 @@ import orjson
 MAX_DEPTH: Final = 1024
 JSON_SPACE: Final = b" \t\r\n"
 
-# Strings and numbers, so that neither is looked for within the other.
+# Strings and numbers, so that neither is looked for within the other. A string that does not end
+# is taken whole too: else each quote in it would be tried as the beginning of another.
 _MENDABLE = re.compile(
-    rb'"(?:[^"\\]++|\\.)*+"|-?[0-9]++(?:\.[0-9]++)?+(?:[eE][+-]?[0-9]++)?+', re.DOTALL
+    rb'"(?:[^"\\]++|\\.)*+"?+|-?[0-9]++(?:\.[0-9]++)?+(?:[eE][+-]?[0-9]++)?+', re.DOTALL
 )
 # A backslash that is escaped itself, or a whole pair (kept); else a half.
 _SURROGATE = re.compile(
