@@ -129,3 +129,9 @@ def test_a_name_of_too_many_parts_is_refused(make: Callable[[Text], Node]) -> No
 
 def test_a_pattern_as_text() -> None:
     assert pattern_text(Pattern(("a", Wild.RUN, "b", Wild.CHAR))) == "a*b?"
+
+
+def test_a_field_name_has_an_end() -> None:
+    with pytest.raises(QueryTypeError, match="at most 32000 characters"):
+        check_types(Is(Text("a" * 32_001), Text("x")), AUDIT_CATALOGUE)
+    check_types(Is(Text("a" * 32_000), Text("x")), AUDIT_CATALOGUE)

@@ -29,6 +29,7 @@ from barrelman.query.ast import (
 )
 from barrelman.records.addresses import parse_address, parse_network
 from barrelman.records.fields import Catalogue, FieldType
+from barrelman.records.paths import LONGEST_NAME
 from barrelman.records.times import parse_date_math
 
 MOST_PARTS = 100
@@ -92,6 +93,8 @@ class _Check:
         """The field's whole name. All the ways to part it at its dots are tried on events."""
         if field.value.count(".") >= MOST_PARTS:
             self.fail(f"a field's name has at most {MOST_PARTS} parts", field)
+        if len(prefix) + len(field.value) > LONGEST_NAME:
+            self.fail(f"a field's name has at most {LONGEST_NAME} characters", field)
         return prefix + field.value
 
     def equality(self, name: str | None, value: Value) -> None:
