@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Final
 
 from barrelman.cli.printing import printable
 from barrelman.detection.alert import Alert
 from barrelman.detection.redact import redact_text
+from barrelman.records import frozen
 from barrelman.records.event import Event, JsonObject
 from barrelman.records.fields import AUDIT
 from barrelman.records.paths import Path
@@ -39,7 +39,7 @@ _MOST_REASONS: Final = 6
 _MOST_CHARS: Final = 300
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Row:
     """One alert as the table shows it; every text is safe for a terminal."""
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import uuid
-from dataclasses import dataclass
 from typing import Any, Final
 
 from barrelman.detection.identity import event_id
@@ -12,6 +11,7 @@ from barrelman.detection.reason import reason_text
 from barrelman.detection.redact import MASK, redact, redact_text
 from barrelman.detection.replay import Raised
 from barrelman.engine.compile import Predicate
+from barrelman.records import frozen
 from barrelman.records.ecs import ecs_document
 from barrelman.records.event import Event, JsonObject
 from barrelman.records.fields import event_time_us
@@ -73,7 +73,7 @@ _COPIED: Final = (
 )
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Alert:
     """The document to write, and what a table needs of it. `reasons` are field and value pairs."""
 

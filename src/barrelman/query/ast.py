@@ -7,10 +7,12 @@ from (start and end offsets in characters) and take no part in equality.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import field
 from enum import Enum
 from typing import Literal as Choice
 from typing import TypeAlias
+
+from barrelman.records import frozen
 
 Span: TypeAlias = tuple[int, int]
 
@@ -24,7 +26,7 @@ class Wild(Enum):
     CHAR = "?"
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Text:
     """A literal string. `quoted` is KQL's phrase flag: it matters on text fields only."""
 
@@ -33,7 +35,7 @@ class Text:
     span: Span = field(default=NO_SPAN, compare=False)
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Pattern:
     """Literal pieces and wildcards in order, matched against a whole value.
 
@@ -50,7 +52,7 @@ class Pattern:
         return self.tokens == (Wild.RUN,)
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Boolean:
     """The unquoted literal `true` or `false`."""
 
@@ -58,7 +60,7 @@ class Boolean:
     span: Span = field(default=NO_SPAN, compare=False)
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Null:
     """The unquoted literal `null`: parses, and no field type accepts it."""
 
@@ -72,27 +74,27 @@ FieldName: TypeAlias = Text | Pattern
 RangeOp: TypeAlias = Choice["gt", "gte", "lt", "lte"]
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class MatchAll:
     """True for every event: the empty query."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class And:
     children: tuple[Node, ...]
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Or:
     children: tuple[Node, ...]
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Not:
     child: Node
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Is:
     """Some value of the field equals, or matches, `value`. Field None: of any field."""
 
@@ -100,7 +102,7 @@ class Is:
     value: Value
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Range:
     """Some value of the field lies on that side of `value`."""
 
@@ -109,7 +111,7 @@ class Range:
     value: Text | Pattern
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Within:
     """One value of the field lies on the right side of every bound: a filter's interval.
 
@@ -120,7 +122,7 @@ class Within:
     bounds: tuple[tuple[RangeOp, Text], ...]
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Nested:
     """`child` holds within one element of the objects at `path`; its fields are relative to it."""
 
@@ -128,14 +130,14 @@ class Nested:
     child: Node
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Exists:
     """The field has a value. Filters and exceptions make it; in KQL it is written `f:*`."""
 
     field: FieldName
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Before:
     """The run's own time is before `epoch_ms`: an exception item that expires."""
 

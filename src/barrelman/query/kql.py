@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Literal as Choice
 
 from barrelman.errors import QuerySyntaxError
@@ -36,6 +35,7 @@ from barrelman.query.ast import (
     Value,
     Wild,
 )
+from barrelman.records import frozen
 
 SPECIAL = '\\():<>"*{}'
 """What unquoted text must escape with a backslash."""
@@ -85,7 +85,7 @@ def parse_kql(text: str) -> Node:
     return _Parser(text).parse()
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class _Literal:
     """Text as written, read but not yet taken as a field or as a value."""
 

@@ -7,9 +7,10 @@ around for the usual causes. They only make errors: nothing here decides what is
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import KW_ONLY
 
 from barrelman.errors import QuerySyntaxError, place_in_text
+from barrelman.records import frozen
 
 _SPACE = " \t\r\n\xa0"
 _NOT = re.compile(f"not[{_SPACE}]", re.IGNORECASE)
@@ -18,10 +19,11 @@ _CLOSERS = {"(": ")", "{": "}"}
 _JOIN = "put `and` or `or` between two conditions"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class Standstill:
     """Where the parser got to, and what it has read so far."""
 
+    _: KW_ONLY
     text: str
     position: int
     brackets: tuple[int, ...]

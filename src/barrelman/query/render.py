@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 from barrelman.errors import TimeError
 from barrelman.query.ast import (
@@ -32,6 +31,7 @@ from barrelman.query.ast import (
     Within,
 )
 from barrelman.query.kql import SPECIAL, trim
+from barrelman.records import frozen
 from barrelman.records.times import format_instant
 
 # How tightly a text holds together: an operand no tighter than its operator needs brackets.
@@ -65,7 +65,7 @@ def describe(node: Node) -> str:
     return _fold(node, _Prose()).encode(errors="backslashreplace").decode()
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class _Piece:
     """The text of a subtree; where it is about one field alone, also its values apart."""
 

@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import re
 from calendar import monthrange
-from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
 from barrelman.errors import TimeError
+from barrelman.records import frozen
 
 EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND: Final = timedelta(microseconds=1)
@@ -87,7 +87,7 @@ def format_instant(instant_ms: int) -> str:
     return f"{moment:%Y-%m-%dT%H:%M:%S}.{moment.microsecond // 1000:03d}Z".rjust(24, "0")
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class DateMath:
     """An Elasticsearch date: `now` or an ISO date, moved and rounded step by step.
 

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from typing import Final
 
 from barrelman.errors import ExceptionListError, QueryTypeError
 from barrelman.query.ast import MATCH_ALL, Node, Not
 from barrelman.query.typecheck import check_types
+from barrelman.records import frozen
 from barrelman.records.fields import AUDIT_CATALOGUE
 from barrelman.rules.exceptions import ExceptionSet, item_node, merge_sets
 from barrelman.rules.filters import all_of, any_of
@@ -19,7 +19,7 @@ ENDPOINT_LIST: Final = "endpoint_list"
 """Elastic's endpoint agent applies this one itself; it is no concern of a detection rule."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Assignment:
     """What the exception lists make of a set of rules. All maps are by `rule_id`."""
 

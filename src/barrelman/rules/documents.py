@@ -10,10 +10,11 @@ import json
 import re
 import tomllib
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any, Final, Literal, TypeAlias
 
 from barrelman.errors import BarrelmanError, Place, RuleError
+from barrelman.records import frozen
 from barrelman.rules.locate import JsonLocator, Path, Source, Spot, TomlLocator, json_children
 from barrelman.rules.schema import is_deeper_than
 
@@ -37,7 +38,7 @@ _LONG_KEY = re.compile(
 _BOM: Final = b"\xef\xbb\xbf"
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Record:
     """One parsed object (or whatever stood in its place)."""
 
@@ -49,7 +50,7 @@ class Record:
     """Why the object is only to be told apart, not to be read: it nests too deep."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Broken:
     """Text that does not parse, and why."""
 

@@ -8,13 +8,14 @@ would leave out too much, or the wrong things.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network, summarize_address_range
 from types import MappingProxyType
 from typing import Any, Final, TypeAlias
 
 from barrelman.errors import NOWHERE, ExceptionListError, Place, TimeError
 from barrelman.query.ast import Before, Exists, Is, Nested, Node, Not, Text
+from barrelman.records import frozen
 from barrelman.records.times import parse_instant_us
 from barrelman.rules.filters import all_of, any_of, to_value
 from barrelman.rules.locate import Path, Spot
@@ -32,7 +33,7 @@ VALUE_LIST_TYPES: Final = (
 _APPLIED_LIST_TYPES: Final = ("keyword", "ip", "ip_range")
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class ExceptionList:
     """The container line of a list: its name and type. Its items stand apart."""
 
@@ -43,7 +44,7 @@ class ExceptionList:
     place: Place = field(default=NOWHERE, compare=False)
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class ExceptionItem:
     """One checked item. `expire_ms` is the time from which on it no longer holds."""
 
@@ -61,7 +62,7 @@ class ExceptionItem:
         return f"item '{self.item_id or self.name}' of exception list '{self.list_id}'"
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class ValueList:
     """The values that `list` entries name. `lines` says where each value stands in `path`."""
 
@@ -78,7 +79,7 @@ class ValueList:
 _NO_LISTS: Final[Mapping[str, ValueList]] = MappingProxyType({})
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class ExceptionSet:
     """Lists, items and value lists found together."""
 
@@ -129,7 +130,7 @@ def _drop_lines(one: ValueList) -> ValueList:
 # Reading
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class _Scalar:
     """A single value to compare with."""
 
@@ -139,7 +140,7 @@ class _Scalar:
         return value
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class _Entry:
     """An entry of an item: its `type` decides its shape."""
 

@@ -30,6 +30,7 @@ from barrelman.query.ast import (
     Wild,
     Within,
 )
+from barrelman.records import frozen
 from barrelman.rules.patterns import parse_wildcard, pattern_value
 from barrelman.rules.schema import describe_value
 
@@ -65,7 +66,7 @@ class Budget:
             raise UnsupportedError(what)
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class _Level:
     """How deep in a filter its parts stand, and what they may still come to."""
 

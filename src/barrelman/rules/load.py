@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Any, Final, Literal, TypeAlias
 
 from barrelman.errors import BarrelmanError, ExceptionListError, Place, RuleError
+from barrelman.records import frozen
 from barrelman.rules.build import build_rule
 from barrelman.rules.documents import Broken, Record, as_error, read_documents
 from barrelman.rules.exceptions import (
@@ -41,7 +42,7 @@ _NAMES = {
 }
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Skipped:
     """Something in a file that is no rule and is left alone."""
 
@@ -50,7 +51,7 @@ class Skipped:
     reason: str
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class LoadResult:
     """What a file holds. `errors` are those of exception lists; a rule keeps its own."""
 

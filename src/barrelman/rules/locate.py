@@ -12,10 +12,11 @@ import re
 import tomllib
 from bisect import bisect_right
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Protocol, TypeAlias
 
 from barrelman.errors import Place
+from barrelman.records import frozen
 from barrelman.rules.escape import source_offset
 
 Path: TypeAlias = tuple[str | int, ...]
@@ -57,7 +58,7 @@ class Locator(Protocol):
         ...
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Spot:
     """A part of a document: the paths asked of it begin there.
 

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import KW_ONLY, field
 from typing import Any, Final, Literal, TypeAlias
 
 from barrelman.errors import BarrelmanError
 from barrelman.query.ast import MATCH_ALL, Node
+from barrelman.records import frozen
 from barrelman.records.times import DateMath
 
 JsonObject: TypeAlias = dict[str, Any]
@@ -17,7 +18,7 @@ MAX_SIGNALS_CAP: Final = 1000
 """No run raises more alerts than this, whatever its rule asks for."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Technique:
     """An ATT&CK technique or one of its subtechniques."""
 
@@ -27,21 +28,21 @@ class Technique:
     subtechnique: tuple[Technique, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Tactic:
     id: str
     name: str
     reference: str
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Threat:
     framework: str
     tactic: Tactic
     technique: tuple[Technique, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class SeverityMapping:
     field: str
     operator: str
@@ -49,7 +50,7 @@ class SeverityMapping:
     severity: str
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class RiskScoreMapping:
     field: str
     operator: str
@@ -57,13 +58,13 @@ class RiskScoreMapping:
     risk_score: int | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Cardinality:
     field: str
     value: int
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Threshold:
     """No fields: all events of a window are one group. Of `cardinality` only the first counts."""
 
@@ -72,7 +73,7 @@ class Threshold:
     cardinality: tuple[Cardinality, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class AlertSuppression:
     """`duration_ms` None: repeats are folded within one run. Threshold rules group by nothing."""
 
@@ -81,7 +82,7 @@ class AlertSuppression:
     missing_fields_strategy: str
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class ExceptionListRef:
     id: str
     list_id: str
@@ -89,7 +90,7 @@ class ExceptionListRef:
     namespace_type: str
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class ThreatMappingEntry:
     field: str
     type: str
@@ -97,7 +98,7 @@ class ThreatMappingEntry:
     negate: bool = False
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class Rule:
     """A rule of any type with Elastic's field names; only `from` is spelled `from_`.
 
@@ -106,6 +107,7 @@ class Rule:
     whole rule as the API would return it, for copies into alerts.
     """
 
+    _: KW_ONLY
     rule_id: str
     uuid: str
     type: str
@@ -199,7 +201,7 @@ class Rule:
         return min(self.max_signals, MAX_SIGNALS_CAP)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class LoadedRule:
     """One rule as found in a file: *ready*, *unsupported* or *invalid*.
 
@@ -207,6 +209,7 @@ class LoadedRule:
     run; `errors` holds the same with places. `notes` say what is accepted and not applied.
     """
 
+    _: KW_ONLY
     path: str
     line: int
     rule_id: str | None

@@ -8,19 +8,19 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from datetime import date, datetime, time
 from math import isfinite
 from typing import Any, Final, Protocol
 
 from barrelman.errors import TimeError
+from barrelman.records import frozen
 from barrelman.rules.locate import Path
 
 _MAX_DEPTH: Final = 64
 """How deep a free-form object may nest: alerts carry it, and JSON writers have their limits."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Problem:
     """What is wrong with the value at `at`."""
 
@@ -44,14 +44,14 @@ class Kind(Protocol):
         ...
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Field:
     kind: Kind
     required: bool = False
     default: object = ABSENT
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class String:
     """A text. `parse` may raise TimeError; its result is not kept."""
 
@@ -84,7 +84,7 @@ class String:
         return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} or {names[-1]}"
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Integer:
     """A whole number; `47.0` is one, as it is in JSON."""
 
@@ -102,7 +102,7 @@ class Integer:
         return value
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Flag:
     def check(self, value: object, at: Path, problems: list[Problem]) -> Any:
         if not isinstance(value, bool):
@@ -110,7 +110,7 @@ class Flag:
         return value
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class ListOf:
     """A list. `single` takes one bare item as a list of it."""
 
@@ -137,7 +137,7 @@ class ListOf:
         return f"a list of {self.least} to {self.most}"
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Table:
     """An object with named fields. Unknown keys are dropped; null is the same as not given."""
 
@@ -162,7 +162,7 @@ class Table:
         return cleaned
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Free:
     """An object nothing here looks into; it comes back fit for JSON."""
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any, TypeAlias
 
+from barrelman.records import frozen
 from barrelman.rules.locate import Path
 from barrelman.rules.schema import Problem, mismatch, to_json
 from barrelman.rules.shape import METADATA
@@ -14,7 +14,7 @@ from barrelman.rules.shape import METADATA
 JsonObject: TypeAlias = dict[str, Any]
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class TomlRule:
     """A `[rule]` table in API form. `aliases` says where moved fields stand in the table."""
 

@@ -5,12 +5,13 @@ from __future__ import annotations
 import os
 import stat
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 from importlib.resources import files
 from pathlib import Path
 from typing import Final
 
 from barrelman.errors import BarrelmanError, InputError, Place, RuleError
+from barrelman.records import frozen
 from barrelman.rules.exceptions import ExceptionSet, ValueList, merge_sets, parse_value_list
 from barrelman.rules.load import LoadResult, Skipped, load_exceptions, load_rules
 from barrelman.rules.rule import LoadedRule
@@ -23,7 +24,7 @@ _CHECKOUT_FOLDERS: Final = ("rules", "rules_building_block")
 _DEPRECATED: Final = "_deprecated"
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class RuleLoad:
     """Everything that a set of paths holds.
 
