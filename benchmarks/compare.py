@@ -29,7 +29,7 @@ count = 0
 with open(sys.argv[1], "rb", buffering=1 << 20) as lines:
     for line in lines:
         event = orjson.loads(line)
-        is_pod = event["objectRef"]["resource"] == "pods"
+        is_pod = event.get("objectRef", {}).get("resource") == "pods"
         if is_pod and event["verb"] in ("create", "update", "patch"):
             body = event.get("requestObject")
             if isinstance(body, dict) and body.get("spec", {}).get("hostIPC") is True:

@@ -2,40 +2,43 @@
 
     python benchmarks/generate.py benchmarks/data/256m.log --mib 256
     python benchmarks/generate.py - --events 10000 --seed 7 | head
+    python benchmarks/generate.py benchmarks/data/every.log --profile every-line --gzip
 
 Shares of verbs, levels and sizes follow what busy clusters log: three events in four are reads
 without bodies, a pod's creation is a few kilobytes, and a list answered at RequestResponse has a
-long tail up to megabytes. Everything is made of templates filled with random parts, so the
-writer is faster than the readers it is made for.
+long tail up to megabytes. Two events in a hundred hold the words that detection rules look for.
+Everything is made of templates filled with random parts, so the writer is faster than the
+readers it is made for.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
+import gzip
 import random
 import sys
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
+from functools import lru_cache
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import BinaryIO, cast
+
+from cluster import NAMESPACES, Actor, actors
+from rare import Rare
+from traffic import SHARE_BY_VERB, Request, Requests
 
 MIB = 1 << 20
 START = datetime(2026, 11, 16, 0, 0, tzinfo=UTC)
-SHARE_BY_VERB = {
-    "get": 74.0, "update": 8.0, "list": 5.0, "create": 5.0,
-    "watch": 3.0, "delete": 2.0, "patch": 2.0,
-}  # fmt: skip
 BLOCK_EVENTS = 2048
-MAX_LIST_ITEMS = 1500  # about 2 MiB
-NAMESPACES = ["checkout", "catalog", "search", "billing", "batch", "observability", "kube-system"]
-NODES = [f"node-{number:02}" for number in range(24)]
-VERSION = "v1.31.4 (linux/amd64) kubernetes/a9c41de"
+PROFILES = ("mixed", "every-line", "metadata")
+# What the API server itself uses for rotated logs: Go's gzip at its default level.
+GZIP_LEVEL = 6
 
 _EVENT = (
     '{"kind":"Event","apiVersion":"audit.k8s.io/v1","level":"%s","auditID":"%s","stage":"%s",'
-    '"requestURI":"%s","verb":"%s","user":%s,"sourceIPs":["%s"],"userAgent":"%s","objectRef":%s,'
+    '"requestURI":"%s","verb":"%s","user":%s%s,"sourceIPs":["%s"],"userAgent":"%s"%s,'
     '"responseStatus":{"metadata":{},"code":%d}%s,"requestReceivedTimestamp":"%s%06dZ",'
     '"stageTimestamp":"%s%06dZ","annotations":{"authorization.k8s.io/decision":"%s",'
     '"authorization.k8s.io/reason":"%s"}}\n'
@@ -43,244 +46,144 @@ _EVENT = (
 
 
 @dataclass(frozen=True, slots=True)
-class Actor:
-    """Who asks: the user object as JSON, an address, an agent, and why RBAC lets them."""
+class Mix:
+    """What a log is made of. `match_share` events create a pod with host IPC."""
 
-    user: str
-    address: str
-    agent: str
-    reason: str
-
-
-@dataclass(frozen=True, slots=True)
-class Request:
-    """What is asked of the API server, before it gets a time and an actor."""
-
-    verb: str
-    resource: str
-    level: str = "Metadata"
-    stage: str = "ResponseComplete"
-    code: int = 200
-    group: str = ""
-    bodies: str = ""
+    seed: int = 1
+    profile: str = "mixed"
+    match_share: float = 0.0005
+    rare_share: float | None = None
+    """Events of the kinds in `rare.py`; None: as many as busy clusters have."""
+    events_per_second: float = 500.0
 
 
-def encode(value: object) -> str:
-    """Compact JSON with the three characters that Go's encoder escapes."""
-    text = json.dumps(value, ensure_ascii=False, separators=(",", ":"))
-    return text.replace("&", r"\u0026").replace("<", r"\u003c").replace(">", r"\u003e")
-
-
-def actors() -> list[Actor]:
-    """The nodes, the controllers and the people of one cluster."""
-    nodes = (node(name, number) for number, name in enumerate(NODES))
-    controllers = map(controller, ("replicaset", "deployment", "endpointslice", "job"))
-    return [*nodes, *controllers, *map(person, ("ada", "emre", "lin", "sofia"))]
-
-
-def node(name: str, number: int) -> Actor:
-    user = {"username": f"system:node:{name}", "groups": ["system:nodes", "system:authenticated"]}
-    return Actor(encode(user), f"10.40.0.{number + 10}", f"kubelet/{VERSION}", "")
-
-
-def controller(name: str) -> Actor:
-    account = f"{name}-controller"
-    username = f"system:serviceaccount:kube-system:{account}"
-    groups = ["system:serviceaccounts", "system:serviceaccounts:kube-system"]
-    user = {
-        "username": username,
-        "uid": f"5a1f0000-0000-4000-8000-{number_of(account):012x}",
-        "groups": [*groups, "system:authenticated"],
-    }
-    role = rf"\"system:controller:{account}\""
-    return Actor(
-        encode(user),
-        "10.40.0.2",
-        f"kube-controller-manager/{VERSION}/{username}",
-        rf"RBAC: allowed by ClusterRoleBinding {role} of ClusterRole {role} to ServiceAccount "
-        rf"\"{account}/kube-system\"",
-    )
-
-
-def person(name: str) -> Actor:
-    user = {
-        "username": f"oidc:{name}@example.com",
-        "groups": ["oidc:developers", "system:authenticated"],
-    }
-    return Actor(
-        encode(user),
-        f"10.8.0.{number_of(name) % 200 + 10}",
-        "kubectl/v1.31.2 (darwin/arm64) kubernetes/4a1bd90",
-        r"RBAC: allowed by ClusterRoleBinding \"developers\" of ClusterRole \"edit\" to "
-        r"Group \"oidc:developers\"",
-    )
-
-
-def number_of(text: str) -> int:
-    """A small number that, unlike `hash()`, is the same in every process."""
-    return int.from_bytes(text.encode(), "big") % 0xFFFFFFFFFFF
-
-
-def pod_spec(rng: random.Random, *, host_ipc: bool | None) -> dict[str, Any]:
-    """A pod's spec of one to four containers, with environment and mounts of random length."""
-    containers = [
-        {
-            "name": f"c{number}",
-            "image": f"registry.example.com/{rng.choice(NAMESPACES)}/app:{rng.randrange(400)}",
-            "args": ["--listen=:8080", "--peers>=3", f"--shard={rng.randrange(64)}"],
-            "env": [
-                {"name": f"SETTING_{key}", "value": f"{rng.getrandbits(64):x}"}
-                for key in range(rng.randrange(2, 18))
-            ],
-            "resources": {"requests": {"cpu": "250m", "memory": "256Mi"}},
-            "volumeMounts": [
-                {"name": f"v{mount}", "mountPath": f"/var/lib/app/{mount}"}
-                for mount in range(rng.randrange(1, 6))
-            ],
-            "terminationMessagePath": "/dev/termination-log",
-            "terminationMessagePolicy": "File",
-            "imagePullPolicy": "IfNotPresent",
-        }
-        for number in range(rng.choice((1, 1, 1, 2, 2, 3, 4)))
-    ]
-    spec: dict[str, Any] = {"containers": containers, "restartPolicy": "Always"}
-    if host_ipc is not None:
-        spec["hostIPC"] = host_ipc
-    return spec | {"dnsPolicy": "ClusterFirst", "securityContext": {}, "enableServiceLinks": True}
-
-
-def pod(rng: random.Random, *, host_ipc: bool | None) -> dict[str, Any]:
-    labels = {"app": rng.choice(NAMESPACES), "pod-template-hash": f"{rng.getrandbits(40):010x}"}
-    return {
-        "kind": "Pod",
-        "apiVersion": "v1",
-        "metadata": {"generateName": f"{labels['app']}-", "labels": labels},
-        "spec": pod_spec(rng, host_ipc=host_ipc),
-        "status": {},
-    }
-
-
-class Requests:
-    """Requests to draw from: built once, so that an event costs one formatting of a string."""
-
-    def __init__(self, rng: random.Random) -> None:
-        self._rng = rng
-        self._pods = [self._pair(pod(rng, host_ipc=None)) for _ in range(96)]
-        self._deployments = [self._pair(self._deployment()) for _ in range(32)]
-        self._items = [encode(pod(rng, host_ipc=None)) for _ in range(64)]
-        matching = self._pair(pod(rng, host_ipc=True))
-        self.match = Request("create", "pods", "RequestResponse", code=201, bodies=matching)
-        self._draw: dict[str, Callable[[], Request]] = {
-            "get": lambda: Request("get", *self._named()),
-            "update": self._update,
-            "list": self._list,
-            "create": self._create,
-            "watch": lambda: Request("watch", *self._named(), stage="ResponseStarted"),
-            "delete": self._delete,
-            "patch": lambda: Request("patch", "nodes"),
-        }
-
-    def draw(self, verb: str) -> Request:
-        return self._draw[verb]()
-
-    def _pair(self, body: dict[str, Any]) -> str:
-        stored = body | {"metadata": body["metadata"] | {"uid": f"{self._rng.getrandbits(64):x}"}}
-        return f',"requestObject":{encode(body)},"responseObject":{encode(stored)}'
-
-    def _deployment(self) -> dict[str, Any]:
-        """A workload; one in eight asks for host IPC in its template, which is no pod's event."""
-        asks = True if self._rng.random() < 0.125 else None
-        template = {"metadata": {}, "spec": pod_spec(self._rng, host_ipc=asks)}
-        return {
-            "kind": "Deployment",
-            "apiVersion": "apps/v1",
-            "metadata": {"name": "app"},
-            "spec": {"replicas": 3, "template": template},
-        }
-
-    def _named(self) -> tuple[str, str]:
-        return self._rng.choice(("configmaps", "secrets", "services", "pods", "nodes")), "Metadata"
-
-    def _update(self) -> Request:
-        if self._rng.random() < 0.9:
-            return Request("update", "leases", group="coordination.k8s.io")
-        bodies = self._rng.choice(self._deployments)
-        return Request("update", "deployments", "RequestResponse", group="apps", bodies=bodies)
-
-    def _list(self) -> Request:
-        """One list in eight is answered in full: tens of kilobytes, with a heavy tail."""
-        if self._rng.random() >= 0.125:
-            return Request("list", *self._named())
-        count = min(int(self._rng.paretovariate(1.1) * 8), MAX_LIST_ITEMS)
-        items = ",".join(self._rng.choices(self._items, k=count))
-        listing = f'{{"kind":"PodList","apiVersion":"v1","metadata":{{}},"items":[{items}]}}'
-        return Request("list", "pods", "RequestResponse", bodies=f',"responseObject":{listing}')
-
-    def _create(self) -> Request:
-        if self._rng.random() < 0.6:
-            return Request("create", "tokenreviews", code=201, group="authentication.k8s.io")
-        bodies = self._rng.choice(self._pods)
-        return Request("create", "pods", "RequestResponse", code=201, bodies=bodies)
-
-    def _delete(self) -> Request:
-        options = {"kind": "DeleteOptions", "apiVersion": "v1", "gracePeriodSeconds": 0}
-        return Request("delete", "pods", "Request", bodies=f',"requestObject":{encode(options)}')
-
-
-def event_lines(
-    *, seed: int, match_share: float, events_per_second: float
-) -> Iterator[tuple[str, bool]]:
+def event_lines(mix: Mix) -> Iterator[tuple[str, bool]]:
     """Lines without end, and of each whether it is a pod created with host IPC."""
-    rng = random.Random(seed)
-    requests = Requests(rng)
-    everyone = actors()
+    rng = random.Random(mix.seed)
+    requests, rare, everyone = Requests(rng), Rare(rng), actors()
+    draw_by_verb = requests.draw_by_verb
     verbs, weights = list(SHARE_BY_VERB), list(SHARE_BY_VERB.values())
+    every_line, without_bodies = mix.profile == "every-line", mix.profile == "metadata"
+    match_below = 1.0 if every_line else mix.match_share
+    rare_below = match_below + (rare.share if mix.rare_share is None else mix.rare_share)
     elapsed_us = 0.0
     while True:
-        for verb in rng.choices(verbs, weights, k=BLOCK_EVENTS):
-            elapsed_us += rng.expovariate(events_per_second) * 1e6
-            matches = rng.random() < match_share
-            request = requests.match if matches else requests.draw(verb)
-            yield render(request, rng.choice(everyone), rng, int(elapsed_us)), matches
+        # Drawn in blocks, which costs a third of as many single choices.
+        block = zip(
+            rng.choices(verbs, weights, k=BLOCK_EVENTS),
+            rng.choices(everyone, k=BLOCK_EVENTS),
+            rng.choices(NAMESPACES, k=BLOCK_EVENTS),
+            strict=True,
+        )
+        for verb, actor, namespace in block:
+            elapsed_us += rng.expovariate(mix.events_per_second) * 1e6
+            kind = rng.random()
+            if kind >= rare_below:
+                request = draw_by_verb[verb]()
+            elif kind >= match_below:
+                request = rare.draw()
+            else:
+                request = requests.matching()
+            matches = kind < match_below
+            if without_bodies:
+                request, matches = replace(request, level="Metadata", bodies=""), False
+            yield render(request, actor, namespace, rng, int(elapsed_us)), matches
 
 
-def render(request: Request, actor: Actor, rng: random.Random, elapsed_us: int) -> str:
+def render(
+    request: Request, actor: Actor, namespace: str, rng: random.Random, elapsed_us: int
+) -> str:
+    """One line; actor and namespace are those of a request that leaves them open."""
+    actor = request.actor or actor
     bits = f"{rng.getrandbits(128):032x}"
     audit_id = f"{bits[:8]}-{bits[8:12]}-4{bits[13:16]}-a{bits[17:20]}-{bits[20:]}"
-    namespace, name = rng.choice(NAMESPACES), f"item-{bits[24:]}"
-    reference = f'{{"resource":"{request.resource}","namespace":"{namespace}","name":"{name}"'
-    if request.group:
-        reference += f',"apiGroup":"{request.group}"'
-    root = f"/apis/{request.group}/v1" if request.group else "/api/v1"
-    uri = rf"{root}/namespaces/{namespace}/{request.resource}/{name}?timeout=10s\u0026pretty=false"
-    forbidden = request.level == "Metadata" and rng.random() < 0.01
+    namespace = namespace if request.namespace is None else request.namespace
+    name = f"item-{bits[24:]}" if request.name is None else request.name
+    # One read in a hundred is refused.
+    forbidden = request.refused or (request.level == "Metadata" and rng.random() < 0.01)
     second, micro = divmod(elapsed_us, 1_000_000)
-    moment = (START + timedelta(seconds=second)).strftime("%Y-%m-%dT%H:%M:%S.")
-    ended = min(micro + rng.randrange(300, 40_000), 999_999)
+    moment = written(second)
+    ended = min(micro + int(300 + rng.random() * 39_700), 999_999)
+    uri = request.uri or uri_of(request, namespace, name)
     return _EVENT % (
-        request.level, audit_id, request.stage, uri, request.verb, actor.user, actor.address,
-        actor.agent, reference + ',"apiVersion":"v1"}', 403 if forbidden else request.code,
-        request.bodies, moment, micro, moment, ended, "forbid" if forbidden else "allow",
-        "" if forbidden else actor.reason,
+        request.level, audit_id, request.stage, uri, request.verb, actor.user,
+        f',"impersonatedUser":{request.impersonated}' if request.impersonated else "",
+        actor.address, actor.agent,
+        reference(request, namespace, name) if request.resource else "",
+        403 if forbidden else request.code, request.bodies, moment, micro, moment, ended,
+        "forbid" if forbidden else "allow", "" if forbidden else actor.reason,
     )  # fmt: skip
 
 
-def write(out: BinaryIO, lines: Iterator[tuple[str, bool]], options: argparse.Namespace) -> str:
-    """Writes lines until the wanted size or number is reached; says what was written."""
-    size_bytes = events = matches = 0
+def reference(request: Request, namespace: str, name: str) -> str:
+    text = f',"objectRef":{{"resource":"{request.resource}"'
+    if namespace:
+        text += f',"namespace":"{namespace}"'
+    if name:
+        text += f',"name":"{name}"'
+    if request.group:
+        text += f',"apiGroup":"{request.group}"'
+    if request.subresource:
+        return f'{text},"apiVersion":"v1","subresource":"{request.subresource}"}}'
+    return text + ',"apiVersion":"v1"}'
+
+
+def uri_of(request: Request, namespace: str, name: str) -> str:
+    path = f"/apis/{request.group}/v1" if request.group else "/api/v1"
+    if namespace:
+        path += f"/namespaces/{namespace}"
+    path += f"/{request.resource}/{name}" if name else f"/{request.resource}"
+    if request.subresource:
+        path += f"/{request.subresource}"
+    return f"{path}?{request.parameters}"
+
+
+@lru_cache(maxsize=4)
+def written(second: int) -> str:
+    """A second of the log as its timestamps begin. Hundreds of events share one."""
+    return (START + timedelta(seconds=second)).strftime("%Y-%m-%dT%H:%M:%S.")
+
+
+def write(
+    out: BinaryIO, lines: Iterator[tuple[str, bool]], *, events: int = 0, mib: float = 0.0
+) -> str:
+    """Writes lines until there are `events`, or else `mib`; says what was written."""
+    size_bytes = count = matches = 0
     block: list[str] = []
     for line, is_match in lines:
         block.append(line)
-        events += 1
+        count += 1
         matches += is_match
         size_bytes += len(line)  # every template and filling is ASCII
-        full = events >= options.events if options.events else size_bytes >= options.mib * MIB
+        full = count >= events if events else size_bytes >= mib * MIB
         if full or len(block) >= BLOCK_EVENTS:
             out.write("".join(block).encode("ascii"))
             block.clear()
         if full:
             break
-    return f"{events} events, {size_bytes / MIB:.1f} MiB, {matches} pods created with host IPC"
+    return f"{count} events, {size_bytes / MIB:.1f} MiB, {matches} pods created with host IPC"
+
+
+def write_file(
+    path: Path, mix: Mix, *, events: int = 0, mib: float = 0.0, compress: bool = False
+) -> str:
+    """Writes a log, and says what is in it; sizes are those before compression."""
+    # Under another name until whole, so that a broken-off run is not taken for a log.
+    partial = path.with_name(path.name + ".part")
+    partial.parent.mkdir(parents=True, exist_ok=True)
+    with ExitStack() as stack:
+        out: BinaryIO = stack.enter_context(partial.open("wb"))
+        if compress:
+            out = stack.enter_context(compressed(out))
+        told = write(out, event_lines(mix), events=events, mib=mib)
+    partial.replace(path)
+    return told
+
+
+def compressed(out: BinaryIO) -> BinaryIO:
+    """A gzip stream that carries no name and no time, which would differ from run to run."""
+    packed = gzip.GzipFile("", "wb", compresslevel=GZIP_LEVEL, fileobj=out, mtime=0)
+    return cast("BinaryIO", packed)
 
 
 def parse_arguments() -> argparse.Namespace:
@@ -291,28 +194,39 @@ def parse_arguments() -> argparse.Namespace:
     size.add_argument("--events", type=int, default=0, help="number of events instead of a size")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument(
-        "--match-share", type=float, default=0.0005, help="share of events that match the rule"
+        "--profile",
+        choices=PROFILES,
+        default="mixed",
+        help="every-line: each event matches the shipped rule; metadata: no event has a body",
+    )
+    parser.add_argument(
+        "--match-share", type=float, default=0.0005, help="share of events that match that rule"
+    )
+    parser.add_argument(
+        "--rare-share", type=float, help="share of events that hold what benchmarks/rules look for"
     )
     parser.add_argument("--events-per-second", type=float, default=500.0)
+    parser.add_argument("--gzip", action="store_true", help="compress; sizes are those before")
     return parser.parse_args()
 
 
 def main() -> None:
     options = parse_arguments()
-    lines = event_lines(
+    mix = Mix(
         seed=options.seed,
+        profile=options.profile,
         match_share=options.match_share,
+        rare_share=options.rare_share,
         events_per_second=options.events_per_second,
     )
-    if options.path == "-":
-        told = write(sys.stdout.buffer, lines, options)
+    size = {"events": options.events, "mib": options.mib}
+    if options.path != "-":
+        told = write_file(Path(options.path), mix, **size, compress=options.gzip)
+    elif options.gzip:
+        with compressed(sys.stdout.buffer) as out:
+            told = write(out, event_lines(mix), **size)
     else:
-        # Under another name until whole, so that a broken-off run is not taken for a log.
-        partial = Path(options.path + ".part")
-        partial.parent.mkdir(parents=True, exist_ok=True)
-        with partial.open("wb") as out:
-            told = write(out, lines, options)
-        partial.replace(options.path)
+        told = write(sys.stdout.buffer, event_lines(mix), **size)
     sys.stderr.write(told + "\n")
 
 
