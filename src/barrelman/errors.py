@@ -6,12 +6,10 @@ what to do; `str()` of one is what a person reads, with the offending line and a
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
-from typing import Self
+from typing import NamedTuple, Self
 
 
-@dataclass(frozen=True, slots=True)
-class Place:
+class Place(NamedTuple):
     """Where something is wrong. Lines and columns count from 1, columns in characters."""
 
     path: str | None = None
@@ -44,7 +42,7 @@ class BarrelmanError(Exception):
         """The same error with parts of its place replaced (`path=`, `line=`, …)."""
         return type(self)(
             self.message,
-            place=replace(self.place, **changes),  # type: ignore[arg-type]  # keys are Place's
+            place=self.place._replace(**changes),  # type: ignore[arg-type]  # keys are Place's
             hint=self.hint,
         )
 

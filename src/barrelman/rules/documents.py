@@ -10,7 +10,6 @@ import json
 import re
 import tomllib
 from collections.abc import Iterator
-from dataclasses import replace
 from typing import Any, Final, Literal, TypeAlias
 
 from barrelman.errors import BarrelmanError, Place, RuleError
@@ -220,4 +219,4 @@ def _decode(content: bytes, path: str, first_line: int) -> str | Broken:
 
 def as_error(broken: Broken, kind: type[BarrelmanError]) -> BarrelmanError:
     """The same problem as an error of another kind."""
-    return kind(broken.error.message, place=replace(broken.error.place), hint=broken.error.hint)
+    return kind(broken.error.message, place=broken.error.place, hint=broken.error.hint)
