@@ -7,7 +7,6 @@ from collections.abc import Iterable
 from itertools import islice
 from typing import IO, Final, Protocol
 
-from barrelman.cli.describe import describe
 from barrelman.detection.alert import Alert
 from barrelman.engine.decode import dumps, dumps_line
 
@@ -57,13 +56,16 @@ class ArraySink:
 
 class TableSink:
     def __init__(self, stream: IO[str], *, width: int | None = None) -> None:
-        from barrelman.cli.table import AlertTable  # rich takes longer to load than a small scan
+        # Neither is loaded before it is used: rich takes longer than a small scan.
+        from barrelman.cli.describe import describe
+        from barrelman.cli.table import AlertTable
 
         self._stream = stream
+        self._describe = describe
         self._table = AlertTable(stream, width=width)
 
     def write(self, alerts: Iterable[Alert]) -> None:
-        rows = (describe(alert) for alert in alerts)
+        rows = (self._describe(alert) for alert in alerts)
         while batch := list(islice(rows, _ROWS)):
             self._table.write(batch)
             self._stream.flush()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import zlib
 from typing import Any, Final
 
@@ -26,6 +25,8 @@ def event_id(event: Event) -> str:
     audit_id, stage = (_text(event, name) for name in _NAMES)
     if audit_id and stage and "/" not in stage:
         return f"{audit_id}/{stage}"
+    import hashlib  # late, with OpenSSL behind it: only a match needs it
+
     return hashlib.sha256(dumps(event.body, sort_keys=True)).hexdigest()
 
 
@@ -39,6 +40,8 @@ def cluster_name(event: Event) -> str:
 
 def alert_id(event: Event, rule_id: str) -> str:
     """Hex SHA-256 of cluster, event and rule, each told apart by its length."""
+    import hashlib
+
     parts = (cluster_name(event), event_id(event), rule_id)
     digest = hashlib.sha256()
     for part in parts:

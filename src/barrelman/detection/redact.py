@@ -9,6 +9,7 @@ string, URL-encoded ones included.
 from __future__ import annotations
 
 import re
+from functools import cache
 from typing import Any, Final, TypeAlias
 
 from barrelman.records.event import JsonObject
@@ -107,60 +108,71 @@ _STRONG: Final = (
     rf"|client{_GAP}secret|api{_GAP}key|dockerconfigjson|dockercfg)"
 )
 _NAMES: Final = rf"(?:[\w.-]{{0,40}}{_STRONG}|{_TOKEN}|authorization|(?:set-)?cookie)"
-_MASKED_TEXT: Final = (
-    # A member of JSON kept as text: its quotes carry as many backslashes as it lies deep.
-    (
-        re.compile(
-            rf'("{_NAMES}(\\*+)"\s*+:\s*+\2")(?:.*?)((?<!\\)\2"|\Z)', re.IGNORECASE | re.DOTALL
+
+
+@cache
+def _masked_text() -> tuple[tuple[re.Pattern[str], str], ...]:
+    """Patterns and what they leave. Compiling them takes 4 ms, and few texts ask for it."""
+    return (
+        # A member of JSON kept as text: its quotes carry as many backslashes as it lies deep.
+        (
+            re.compile(
+                rf'("{_NAMES}(\\*+)"\s*+:\s*+\2")(?:.*?)((?<!\\)\2"|\Z)', re.IGNORECASE | re.DOTALL
+            ),
+            rf"\1{MASK}\3",
         ),
-        rf"\1{MASK}\3",
-    ),
-    (
-        re.compile(rf'("{_NAMES}\\*+"\s*+:\s*+\[)\s*+\\*+"[^\]]*+', re.IGNORECASE),
-        rf"\1{MASK}",
-    ),
-    (re.compile(rf"{_BEGIN}(bearer{_SPACE}++)[\w.~+/=%-]++", re.IGNORECASE), rf"\1{MASK}"),
-    (
-        re.compile(rf"{_BEGIN}({_HEADER}{_SCHEME}{_SPACE}++)(?!\[redacted){_WORD}", re.IGNORECASE),
-        rf"\1{MASK}",
-    ),
-    (
-        re.compile(
-            rf"{_BEGIN}({_HEADER})(?!{_SCHEME}{_SPACE}|\[redacted){_WORD}(?:{_SPACE}++{_WORD})?",
-            re.IGNORECASE,
+        (
+            re.compile(rf'("{_NAMES}\\*+"\s*+:\s*+\[)\s*+\\*+"[^\]]*+', re.IGNORECASE),
+            rf"\1{MASK}",
         ),
-        rf"\1{MASK}",
-    ),
-    (
-        re.compile(
-            r"(cookie\s*+(?::|%3A|=)(?:\s|\+|%20)*+)(?!\[redacted)[^\r\n&\"']++", re.IGNORECASE
+        (re.compile(rf"{_BEGIN}(bearer{_SPACE}++)[\w.~+/=%-]++", re.IGNORECASE), rf"\1{MASK}"),
+        (
+            re.compile(
+                rf"{_BEGIN}({_HEADER}{_SCHEME}{_SPACE}++)(?!\[redacted){_WORD}", re.IGNORECASE
+            ),
+            rf"\1{MASK}",
         ),
-        rf"\1{MASK}",
-    ),
-    (
-        re.compile(
-            rf"((?:{_BEGIN}{_TOKEN}|{_STRONG})(?:=|%3D))(?!\[redacted)[^&\s\"',;]++", re.IGNORECASE
+        (
+            re.compile(
+                rf"{_BEGIN}({_HEADER})(?!{_SCHEME}{_SPACE}|\[redacted)"
+                rf"{_WORD}(?:{_SPACE}++{_WORD})?",
+                re.IGNORECASE,
+            ),
+            rf"\1{MASK}",
         ),
-        rf"\1{MASK}",
-    ),
-    # A flag and, as the next argument, its value: in a command line, a URI or a list kept as text.
-    (
-        re.compile(
-            rf"(-(?:{_TOKEN}|{_STRONG})(?:{_SPACE}++|&command=|\\*+\"\s*+,\s*+\\*+\"))"
-            r"(?![-\[])[^&\s\"',;\\]++",
-            re.IGNORECASE,
+        (
+            re.compile(
+                r"(cookie\s*+(?::|%3A|=)(?:\s|\+|%20)*+)(?!\[redacted)[^\r\n&\"']++", re.IGNORECASE
+            ),
+            rf"\1{MASK}",
         ),
-        rf"\1{MASK}",
-    ),
-    (re.compile(r"(://[^/\s:@?#\"']*+:)[^/\s@\"']++(?=@)"), rf"\1{MASK}"),
-    (
-        re.compile(
-            r"(%3A%2F%2F(?:(?!%2F|%3A|%40)[^&\s])*+%3A)(?:(?!%2F|%40)[^&\s])++(?=%40)",
-            re.IGNORECASE,
+        (
+            re.compile(
+                rf"((?:{_BEGIN}{_TOKEN}|{_STRONG})(?:=|%3D))(?!\[redacted)[^&\s\"',;]++",
+                re.IGNORECASE,
+            ),
+            rf"\1{MASK}",
         ),
-        rf"\1{MASK}",
-    ),
-)
+        # A flag and, as the next argument, its value: in a command line, a URI or a list as text.
+        (
+            re.compile(
+                rf"(-(?:{_TOKEN}|{_STRONG})(?:{_SPACE}++|&command=|\\*+\"\s*+,\s*+\\*+\"))"
+                r"(?![-\[])[^&\s\"',;\\]++",
+                re.IGNORECASE,
+            ),
+            rf"\1{MASK}",
+        ),
+        (re.compile(r"(://[^/\s:@?#\"']*+:)[^/\s@\"']++(?=@)"), rf"\1{MASK}"),
+        (
+            re.compile(
+                r"(%3A%2F%2F(?:(?!%2F|%3A|%40)[^&\s])*+%3A)(?:(?!%2F|%40)[^&\s])++(?=%40)",
+                re.IGNORECASE,
+            ),
+            rf"\1{MASK}",
+        ),
+    )
+
+
 _SECRET_TEXT = re.compile(
     r'"kind\\*+"\s*+:\s*+\\*+"Secret(?:List)?\\*+"|"resource\\*+"\s*+:\s*+\\*+"secrets\\*+"'
 )
@@ -186,7 +198,7 @@ def redact_text(text: str) -> str:
             data = _DATA_TEXT.search(text)
             if data is not None:
                 text = text[: data.end()] + MASK
-        for pattern, replacement in _MASKED_TEXT:
+        for pattern, replacement in _masked_text():
             text = pattern.sub(replacement, text)
         text = _ENV_TEXT.sub(_mask_env, text)
         text = _BASIC.sub(_mask_basic, text)

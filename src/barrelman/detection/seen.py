@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-import sqlite3
-from typing import Final
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    import sqlite3
 
 # About 25 MB of dictionary; what comes after lives in a temporary database.
 DEFAULT_HELD: Final = 200_000
@@ -40,6 +42,8 @@ class SeenIds:
 
     def _move_out(self) -> None:
         if self._older is None:
+            import sqlite3  # few scans have so many alerts
+
             self._older = sqlite3.connect("", isolation_level=None)
             self._older.execute(f"PRAGMA cache_size = -{_CACHE_KIB}")
             self._older.execute("PRAGMA journal_mode = OFF")

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import heapq
-import pickle
-import tempfile
 from collections.abc import Iterator
 from operator import itemgetter
-from pathlib import Path
-from typing import IO, Any, Final
+from typing import IO, TYPE_CHECKING, Any, Final
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 Record = tuple[tuple[Any, ...], bytes]
 """A key, and what is sorted by it. Keys must be unique or their order does not matter."""
@@ -55,10 +54,7 @@ class Sorter:
 
     def _spill(self) -> None:
         if len(self._runs) >= _MOST_RUNS:
-            merged = heapq.merge(*map(_read, self._runs), key=itemgetter(0))
-            run = self._write(merged)
-            for old in self._runs:
-                old.close()
+            run = self._write(_merge(self._runs, []))
             self._runs = [run]
         self._records.sort(key=itemgetter(0))
         self._runs.append(self._write(iter(self._records)))
@@ -66,6 +62,9 @@ class Sorter:
         self._held_bytes = 0
 
     def _write(self, records: Iterator[Record]) -> IO[bytes]:
+        import pickle  # these two take 7 ms to load, and most scans never spill
+        import tempfile
+
         run: IO[bytes] = tempfile.TemporaryFile(prefix="barrelman-", dir=self._folder)  # noqa: SIM115
         for record in records:
             pickle.dump(record, run, protocol=5)
@@ -73,6 +72,8 @@ class Sorter:
 
 
 def _merge(runs: list[IO[bytes]], records: list[Record]) -> Iterator[Record]:
+    import heapq
+
     try:
         yield from heapq.merge(*map(_read, runs), records, key=itemgetter(0))
     finally:
@@ -81,6 +82,8 @@ def _merge(runs: list[IO[bytes]], records: list[Record]) -> Iterator[Record]:
 
 
 def _read(run: IO[bytes]) -> Iterator[Record]:
+    import pickle
+
     run.seek(0)
     while True:
         try:
