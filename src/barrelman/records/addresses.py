@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
-from ipaddress import AddressValueError, IPv4Address, IPv6Address
 
 _V4_BASE = 0xFFFF << 32
 _LENGTH = re.compile(r"\d{1,3}", re.ASCII)
@@ -17,11 +16,13 @@ def parse_address(text: object) -> int | None:
     """The address as an integer, or None where the text is none (zones are not accepted)."""
     if type(text) is not str or not 2 <= len(text) <= 45:
         return None
+    import ipaddress  # late: few rules ask for addresses
+
     try:
         if ":" in text:
-            return None if "%" in text else int(IPv6Address(text))
-        return _V4_BASE + int(IPv4Address(text))
-    except AddressValueError:
+            return None if "%" in text else int(ipaddress.IPv6Address(text))
+        return _V4_BASE + int(ipaddress.IPv4Address(text))
+    except ipaddress.AddressValueError:
         return None
 
 

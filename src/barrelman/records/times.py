@@ -7,7 +7,6 @@ milliseconds where Elasticsearch compares (its `date` type has no finer grain).
 from __future__ import annotations
 
 import re
-from calendar import monthrange
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
@@ -221,6 +220,8 @@ def _parse_steps(math: str, text: str) -> tuple[tuple[str, int, str], ...]:
 
 def _move(moment: datetime, count: int, unit: str) -> datetime:
     if unit in "yM":
+        from calendar import monthrange  # loads `locale`, and few rules reckon in months
+
         months = moment.year * 12 + moment.month - 1 + count * (12 if unit == "y" else 1)
         year, month = divmod(months, 12)
         day = min(moment.day, monthrange(year, month + 1)[1])

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import field
-from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network, summarize_address_range
 from types import MappingProxyType
 from typing import Any, Final, TypeAlias
 
@@ -381,19 +380,18 @@ def _spell_out(value: str, list_type: str) -> Iterator[str]:
     """
     if not value:
         raise ValueError("no value")
+    import ipaddress  # late: few lists hold addresses
+
     if list_type == "keyword":
         yield value
     elif list_type == "ip_range" and "-" in value:
-        first, last = (ip_address(end.strip()) for end in value.split("-", 1))
-        yield from _networks_between(first, last)
+        first, last = (ipaddress.ip_address(end.strip()) for end in value.split("-", 1))
+        if first.version != last.version:
+            raise ValueError("addresses of two kinds")
+        networks = ipaddress.summarize_address_range(first, last)
+        yield from (str(network) for network in networks)
     else:
-        yield str(ip_network(value, strict=False)) if "/" in value else str(ip_address(value))
-
-
-def _networks_between(
-    first: IPv4Address | IPv6Address, last: IPv4Address | IPv6Address
-) -> Iterator[str]:
-    if first.version != last.version:
-        raise ValueError("addresses of two kinds")
-    networks = summarize_address_range(first, last)
-    yield from (str(network) for network in networks)
+        is_network = "/" in value
+        yield str(
+            ipaddress.ip_network(value, strict=False) if is_network else ipaddress.ip_address(value)
+        )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -190,6 +189,8 @@ def _tags(loaded: LoadedRule) -> set[str]:
 
 
 def _no_such_rule(text: str, rules: Sequence[LoadedRule]) -> UsageError:
+    import difflib
+
     known = {name: name for each in rules for name in (each.rule_id, each.name) if name}
     known |= {tag: tag for each in rules if each.rule for tag in each.rule.tags}
     near = difflib.get_close_matches(text, known, n=1, cutoff=0.5)
