@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import uuid
+from functools import cached_property
 from typing import Any, Final
 
 from barrelman.detection.identity import event_id
@@ -91,7 +92,10 @@ class AlertBuilder:
         self._rule = rule
         self._predicate = predicate
         self._redacted = redacted
-        self._rule_copy = _rule_copy(rule)
+
+    @cached_property
+    def _rule_copy(self) -> JsonObject:
+        return _rule_copy(self._rule)
 
     def build(self, raised: Raised) -> Alert:
         """The alert of one match; equal input gives equal bytes, whenever it is built."""

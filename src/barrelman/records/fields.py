@@ -36,7 +36,7 @@ class FieldType(Enum):
     NESTED = "nested"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False, repr=False)
 class Catalogue:
     """Which type a field has. What it does not list has none, and is typed by its values."""
 

@@ -22,11 +22,10 @@ UNIT_MS: Final = {"s": 1_000, "m": 60_000, "h": 3_600_000, "d": 86_400_000, "w":
 # No number is read of more digits than any date needs: Python refuses to read thousands.
 _DURATION = re.compile(r"(\d{1,18})([smhd])", re.ASCII)
 # Elasticsearch strict_date_optional_time: every part from the right may be left out.
-_ISO = re.compile(
-    r"(?P<year>\d{4})(?:-(?P<month>\d\d)(?:-(?P<day>\d\d)"
+_ISO: Final = (
+    r"(?a)(?P<year>\d{4})(?:-(?P<month>\d\d)(?:-(?P<day>\d\d)"
     r"(?:[T ](?:(?P<hour>\d\d)(?::(?P<minute>\d\d)(?::(?P<second>\d\d)"
-    r"(?:[.,](?P<fraction>\d{1,9}))?)?)?)?(?P<zone>Z|[+-]\d\d(?::?\d\d)?)?)?)?)?",
-    re.ASCII,
+    r"(?:[.,](?P<fraction>\d{1,9}))?)?)?)?(?P<zone>Z|[+-]\d\d(?::?\d\d)?)?)?)?)?"
 )
 _MATH = re.compile(r"([+-])(\d{0,18})([yMwdhHms])|/([yMwdhHms])", re.ASCII)
 _SMALL_PARTS: Final = ((1, "month"), (1, "day"), (0, "hour"), (0, "minute"), (0, "second"))
@@ -163,7 +162,7 @@ def _parse_anchor(head: str, text: str) -> tuple[datetime, str]:
             return EPOCH + timedelta(milliseconds=int(head)), "ms"
         except OverflowError:
             raise problem from None
-    match = _ISO.fullmatch(head)
+    match = re.fullmatch(_ISO, head)
     if match is None:
         raise problem
     part = match.groupdict()

@@ -6,7 +6,7 @@ import json
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import fields as dataclass_fields
 from typing import Any, Final, TypeAlias
-from uuid import UUID, uuid5
+from uuid import uuid5
 
 from barrelman.errors import (
     BarrelmanError,
@@ -24,6 +24,7 @@ from barrelman.rules.checks import check_together
 from barrelman.rules.filters import Budget, all_of, parse_filter
 from barrelman.rules.locate import Spot
 from barrelman.rules.rule import (
+    ID_NAMESPACE,
     MAX_SIGNALS_CAP,
     AlertSuppression,
     Cardinality,
@@ -43,9 +44,6 @@ from barrelman.rules.schema import Problem, Table
 from barrelman.rules.shape import KQL_TYPES, RULE_TYPES, fields_of
 
 JsonObject: TypeAlias = dict[str, Any]
-
-# Fixed for ever: alert ids are made of the rule ids that are derived here.
-_NAMESPACE: Final = UUID("8a3ad18c-0b1c-5d0b-9a57-0d6f7a1f35c2")
 
 _NOT_RUN: Final = {
     "threshold": "threshold rules do not run yet",
@@ -126,7 +124,7 @@ def derive_rule_id(fields: Mapping[str, Any]) -> str:
     new. Name, type and query are what makes it another rule.
     """
     made_of = [fields.get(name) for name in ("name", "type", "query")]
-    return str(uuid5(_NAMESPACE, json.dumps(made_of)))
+    return str(uuid5(ID_NAMESPACE, json.dumps(made_of)))
 
 
 def _normalise(data: JsonObject) -> JsonObject:
@@ -258,7 +256,6 @@ def _make_rule(
             values[name] = make(fields[name])
     return Rule(
         **values,
-        uuid=fields.get("id") or str(uuid5(_NAMESPACE, fields["rule_id"])),
         interval_ms=parse_duration_ms(fields["interval"]),
         from_=parse_date_math(fields["from"]),
         query_ast=query_ast,

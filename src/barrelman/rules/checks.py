@@ -154,25 +154,25 @@ def _check_one_source(fields: Fields) -> list[Problem]:
 # What a comment or a string of ES|QL holds is no command. One without an end reaches to the end
 # of its line or of the text, which is also what keeps a text of openings from being read anew
 # at each of them.
-_ESQL_QUOTED = re.compile(
+_ESQL_QUOTED: Final = (
     r'''"""[\s\S]*?(?:"""|\Z)|"(?:[^"\\\n]|\\.)*+"?|//[^\n]*|/\*[\s\S]*?(?:\*/|\Z)'''
 )
-_ESQL_METADATA = re.compile(r"\bmetadata\b([^|]*)", re.IGNORECASE)
-_ESQL_KEEP = re.compile(r"\|\s*keep\b([^|]*)", re.IGNORECASE)
-_ESQL_GROUPED = re.compile(r"\|\s*stats\b[^|]*\bby\b", re.IGNORECASE)
+_ESQL_METADATA: Final = r"(?i)\bmetadata\b([^|]*)"
+_ESQL_KEEP: Final = r"(?i)\|\s*keep\b([^|]*)"
+_ESQL_GROUPED: Final = r"(?i)\|\s*stats\b[^|]*\bby\b"
 _ESQL_COLUMNS: Final = ("_id", "_version", "_index")
 
 
 def _check_esql(fields: Fields) -> list[Problem]:
     """A rule whose rows are events must carry along which events they are."""
-    query = _ESQL_QUOTED.sub(" ", fields.get("query", ""))
-    is_grouped = _ESQL_GROUPED.search(query) is not None
-    keeps = _ESQL_KEEP.findall(query)
+    query = re.sub(_ESQL_QUOTED, " ", fields.get("query", ""))
+    is_grouped = re.search(_ESQL_GROUPED, query) is not None
+    keeps = re.findall(_ESQL_KEEP, query)
     if not keeps:
         return [Problem(("query",), "query: ES|QL without a KEEP command")]
     if is_grouped:
         return []
-    found = _ESQL_METADATA.search(query)
+    found = re.search(_ESQL_METADATA, query)
     problems = []
     columns = ", ".join(_ESQL_COLUMNS)
     if found is None or not _names(found[1]).issuperset(_ESQL_COLUMNS):

@@ -22,9 +22,8 @@ MAX_LEVELS: Final = 100
 
 Format: TypeAlias = Literal["toml", "json", "ndjson"]
 
-_TOML_ERROR = re.compile(
-    r"(?P<message>.*) \(at (?:line (?P<line>\d+), column (?P<column>\d+)|end of document)\)",
-    re.DOTALL,
+_TOML_ERROR: Final = (
+    r"(?s)(?P<message>.*) \(at (?:line (?P<line>\d+), column (?P<column>\d+)|end of document)\)"
 )
 _JSON_ARRAY = re.compile(rb"\s*\[\s*(?:[{\]]|\Z)")
 _SURROGATE = re.compile(r"\\u[dD][89a-fA-F]")
@@ -189,7 +188,7 @@ def _read_toml(content: bytes, path: str) -> Record | Broken:
     except RecursionError:
         return Broken(RuleError("TOML nested too deep to read", place=source.place(0)), 1, text)
     except ValueError as error:
-        found = _TOML_ERROR.fullmatch(str(error))
+        found = re.fullmatch(_TOML_ERROR, str(error))
         place, message = source.place(len(text) if found else 0), str(error)
         if found:
             message = found["message"]

@@ -50,7 +50,7 @@ _RANGE_OPS: Final[tuple[RangeOp, ...]] = ("gt", "gte", "lt", "lte")
 MATCH_NONE: Final = Not(MATCH_ALL)
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False, repr=False)
 class Budget:
     """How many nodes the filters of a rule may still come to."""
 

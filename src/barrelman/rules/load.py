@@ -36,10 +36,11 @@ _DETAIL_SIGNS: Final = (
     *("exported_count", "exportedCount", "exported_rules_count"),
     *("exported_exception_list_count", "exported_exception_list_item_count"),
 )
-_NAMES = {
-    name: re.compile(rf"""(?m)(?:^[ \t]*|[{{,]\s*"){name}"?\s*[=:]\s*["']([^"'\n]+)["']""")
+_NAMES: Final = {
+    name: rf"""(?m)(?:^[ \t]*|[{{,]\s*"){name}"?\s*[=:]\s*["']([^"'\n]+)["']"""
     for name in ("rule_id", "name")
 }
+"""Compiled where a rule is broken, and not before."""
 
 
 @frozen
@@ -294,7 +295,7 @@ def _invalid(
 ) -> LoadedRule:
     """A rule that could not be read at all; its id and name, where its text or table shows them."""
     names: dict[str, str] = {
-        name: found[1] for name, pattern in _NAMES.items() if (found := pattern.search(text))
+        name: found[1] for name, pattern in _NAMES.items() if (found := re.search(pattern, text))
     }
     for name in _NAMES:
         value = (table or {}).get(name)

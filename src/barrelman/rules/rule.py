@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import KW_ONLY, field
 from typing import Any, Final, Literal, TypeAlias
+from uuid import UUID, uuid5
 
 from barrelman.errors import BarrelmanError
 from barrelman.query.ast import MATCH_ALL, Node
@@ -14,6 +15,8 @@ JsonObject: TypeAlias = dict[str, Any]
 Status: TypeAlias = Literal["ready", "unsupported", "invalid"]
 Language: TypeAlias = Literal["kuery", "lucene", "eql", "esql"]
 
+# Fixed for ever: alert ids are made of the ids that are derived here.
+ID_NAMESPACE: Final = UUID("8a3ad18c-0b1c-5d0b-9a57-0d6f7a1f35c2")
 MAX_SIGNALS_CAP: Final = 1000
 """No run raises more alerts than this, whatever its rule asks for."""
 
@@ -109,7 +112,6 @@ class Rule:
 
     _: KW_ONLY
     rule_id: str
-    uuid: str
     type: str
     name: str
     description: str
@@ -153,6 +155,7 @@ class Rule:
     alias_target_id: str | None = None
     alias_purpose: str | None = None
 
+    id: str | None = None
     immutable: bool | None = None
     rule_source: JsonObject | None = None
     created_at: str | None = None
@@ -194,6 +197,11 @@ class Rule:
     """The `[metadata]` table of a TOML rule file."""
     path: str = ""
     line: int = 1
+
+    @property
+    def uuid(self) -> str:
+        """The rule's id in Kibana, or where it has none one that is the same at every load."""
+        return self.id or str(uuid5(ID_NAMESPACE, self.rule_id))
 
     @property
     def effective_max_signals(self) -> int:
