@@ -18,6 +18,9 @@ WRAPPED = {
     "orjson": ("engine/decode.py",),
     "click": ("cli/",),
     "rich": ("cli/",),
+    "hyperscan": ("engine/patternset.py",),
+    "isal": ("settings/decompress.py",),
+    "stringzilla": ("engine/find.py",),
     "zstandard": ("settings/decompress.py",),
 }
 # Below `settings` nobody opens a file, reads the environment or asks for the time.

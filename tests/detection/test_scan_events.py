@@ -131,7 +131,7 @@ def test_ranges(since: Bound, until: Bound, expected: list[int], order: int) -> 
     scan = scan_of(since=since, until=until)
     alerts = fed(scan, *every_minute(6)[::order])
     assert names(alerts) == [f"p{n}" for n in expected]
-    left_out = scan.counts.outside + scan.counts.rules[0].outside
+    left_out = scan.tally.outside + scan.counts.rules[0].outside
     assert left_out == 6 - len(expected)
 
 
@@ -163,7 +163,7 @@ def test_events_without_a_time_lie_in_every_range_and_at_its_end() -> None:
         alerts = fed(scan, untimed, *every_minute(5))
         assert "p7" in names(alerts)
         assert runs(alerts)[names(alerts).index("p7")] == "12:05:00"
-        assert scan.counts.untimed == 1
+        assert scan.tally.untimed == 1
     lonely = fed(scan_of(now_us=START_US), untimed)
     assert runs(lonely) == ["12:05:00"]
     assert "kibana.alert.original_time" not in lonely[0].document
@@ -400,8 +400,8 @@ def test_alerts_of_runs_that_are_over_come_at_once() -> None:
     early = 0
     for body in every_minute(14):
         scan.feed(Event(body))
-        assert scan.log_end_us is not None
-        alerts.extend(scan.advance(scan.log_end_us))
+        assert scan.tally.end_us is not None
+        alerts.extend(scan.advance(scan.tally.end_us))
         early = len(alerts)
     alerts.extend(scan.finish())
     assert early == 10, "the runs of 12:05 and 12:10 are over at 12:14"

@@ -85,7 +85,21 @@ malformed line), 130 interrupted.
     show_default=True,
     help="A larger event is counted as malformed.",
 )
-@click.option("--strict", is_flag=True, help="Exit with 2 if any line was malformed.")
+@click.option(
+    "-j",
+    "--jobs",
+    type=click.IntRange(min=1),
+    metavar="N",
+    help="Processes that read files side by side. Default: one a core.",
+)
+@click.option(
+    "--no-sieve",
+    is_flag=True,
+    help="Decode every event, also those that no rule can match. Slower; finds the same.",
+)
+@click.option(
+    "--strict", is_flag=True, help="Check each byte; exit with 2 if any line was malformed."
+)
 @click.option("-q", "--quiet", is_flag=True, help="No summary, no notes; errors are still shown.")
 @click.option("--no-progress", is_flag=True, help="No progress bar.")
 def scan(**given: Any) -> int:

@@ -15,14 +15,14 @@ from typing import IO, Any, Final
 from barrelman.cli.output import ArraySink, LineSink, Sink, TableSink, silence
 from barrelman.cli.printing import printable
 from barrelman.cli.progress import Progress
+from barrelman.cli.reading import Input, Listener, is_regular, read_times
 from barrelman.cli.summary import Reading, summary_lines
 from barrelman.detection.alert import Alert
-from barrelman.detection.live import LivePipe
 from barrelman.detection.redact import redact_text
-from barrelman.detection.scan import Scan, ScanOptions
+from barrelman.detection.scan import Scan, ScanOptions, sieve_of
 from barrelman.engine.problem import Problem
-from barrelman.engine.reader import EventReader
 from barrelman.errors import InputError, UsageError
+from barrelman.settings.partscan import ReaderOptions
 from barrelman.settings.scan import (
     RangeFlags,
     RuleFlags,
@@ -31,12 +31,13 @@ from barrelman.settings.scan import (
     resolve_options,
     resolve_rules,
 )
-from barrelman.settings.sources import Source, expand_sources, read_chunks
+from barrelman.settings.sources import Source, expand_sources
+from barrelman.settings.workers import count_cores
 
 EXIT_INTERRUPTED: Final = 130
 
-# How often a silent pipe is looked at.
-_IDLE_SECONDS: Final = 0.25
+# Of a smaller log each event's time is read.
+_TIMED_BYTES: Final = 16 * 1024 * 1024
 _MOST_SAMPLES: Final = 5
 # How long alerts already found are still written after an interruption.
 _PATIENCE_SECONDS: Final = 1.0
@@ -62,6 +63,7 @@ def run_scan(given: Mapping[str, Any]) -> int:
     paths = given["paths"] or _default_paths()
     options = resolve_options(ranges, severity=given["severity"], now_us=now_us)
     max_event_bytes = parse_size_bytes(given["max_event_size"])
+    jobs = given["jobs"] or count_cores()
     settings = resolve_rules(flags)
     sources = expand_sources(paths)
     _refuse_overwriting(given["output"], sources)
@@ -77,8 +79,11 @@ def run_scan(given: Mapping[str, Any]) -> int:
             max_event_bytes=max_event_bytes,
             cluster=given["cluster"],
             now_us=now_us,
+            jobs=jobs,
+            strict=given["strict"],
+            wants_sieve=not given["no_sieve"],
         )
-        return run.run(strict=given["strict"])
+        return run.run()
 
 
 def _default_paths() -> tuple[str, ...]:
@@ -129,15 +134,33 @@ class _Run:
     max_event_bytes: int
     cluster: str | None
     now_us: int
+    jobs: int
+    strict: bool
+    wants_sieve: bool
 
-    def run(self, *, strict: bool) -> int:
-        self.scan = Scan(self.settings.runnable, now_us=self.now_us, options=self.options)
-        self.reading = Reading()
+    def run(self) -> int:
+        found = [source for source in self.sources if isinstance(source, Source)]
+        # A look at each event's time costs more than the rest; of a small log it is nothing.
+        is_timed = (
+            self.options.has_range
+            or not all(map(is_regular, found))
+            or sum(source.size_bytes or 0 for source in found) < _TIMED_BYTES
+        )
+        self.options_of_readers = ReaderOptions(
+            max_event_bytes=self.max_event_bytes,
+            cluster=self.cluster,
+            is_strict=self.strict,
+            is_timed=is_timed,
+        )
+        self.scan = Scan(
+            self.settings.runnable, now_us=self.now_us, options=self.options, is_timed=is_timed
+        )
+        self.sieve = sieve_of(self.settings.runnable) if self.wants_sieve else None
+        self.reading = Reading(sources=len(found))
         self.failures = 0
         self.stopped = False
         self.closed = False
         started = time.monotonic()
-        found = [source for source in self.sources if isinstance(source, Source)]
         self.bar = Progress(
             sys.stderr,
             sizes_bytes=[source.size_bytes for source in found],
@@ -145,63 +168,38 @@ class _Run:
         )
         self._report_settings()
         with self._interruptible():
-            for source in self.sources:
-                if isinstance(source, InputError):
-                    self._fail(source)
-                elif not self.stopped:
-                    self._read(source)
+            self._read()
             self.bar.close()
             self._write(self.scan.finish())
             self._write((), last=True)
         self.reading.seconds = time.monotonic() - started
         self._summarise()
-        return self._exit_code(strict)
+        return self._exit_code()
 
     # --- reading ---
 
-    def _read(self, source: Source) -> None:
-        self.reading.sources += 1
-        reader = EventReader(max_event_bytes=self.max_event_bytes, cluster=self.cluster)
-        chunks = read_chunks(
-            source,
-            stdin=sys.stdin.buffer if source.path is None else None,
-            on_raw_bytes=self.bar.advance,
-            idle_seconds=_IDLE_SECONDS if source.is_live else None,
+    def _read(self) -> None:
+        listener = Listener(
+            on_problem=self._note,
+            on_bytes=self._count_bytes,
+            on_failure=self._fail,
+            on_live_look=lambda watermark_us: self._write(self.scan.advance(watermark_us)),
+            is_stopped=lambda: self.stopped,
         )
-        pipe = LivePipe()
-        try:
-            for chunk in chunks:
-                if chunk:
-                    self.reading.bytes += len(chunk)
-                    self._take(reader.feed(chunk), source)
-                if self.stopped:
-                    break
-                if source.is_live:
-                    self._look(pipe, idle=not chunk)
-        except InputError as error:
-            self._fail(error)
-        if not self.stopped:  # else what is half read is cut off by us, and not broken
-            self._take(reader.finish(), source)
+        Input(
+            self.sources,
+            scan=self.scan,
+            sieve=self.sieve,
+            options=self.options_of_readers,
+            jobs=self.jobs,
+            listener=listener,
+        ).read()
+        if self.scan.wants_end and not self.stopped:
+            self.scan.tally.set_times(read_times(self.sources, options=self.options_of_readers))
 
-    def _take(self, items: Iterable[Any], source: Source) -> None:
-        feed = self.scan.feed
-        for item in items:
-            if isinstance(item, Problem):
-                self._note(item, source)
-            else:
-                feed(item)
-
-    def _look(self, pipe: LivePipe, *, idle: bool) -> None:
-        """On a live pipe: alerts of the runs that are over by now."""
-        clock_us = self.scan.now_us = time.time_ns() // 1000
-        watermark_us = pipe.look(
-            end_us=self.scan.log_end_us,
-            last_us=self.scan.last_us,
-            clock_us=clock_us,
-            idle_seconds=_IDLE_SECONDS if idle else 0.0,
-        )
-        if watermark_us is not None:
-            self._write(self.scan.advance(watermark_us))
+    def _count_bytes(self, disk_bytes: int, plain_bytes: int) -> None:
+        self.bar.advance(disk_bytes)
+        self.reading.bytes += plain_bytes
 
     def _note(self, problem: Problem, source: Source) -> None:
         kind = problem.kind
@@ -241,7 +239,7 @@ class _Run:
     def _say(self, line: str) -> None:
         self.bar.say(line)
 
-    def _fail(self, error: InputError) -> None:
+    def _fail(self, error: str) -> None:
         self.failures += 1
         self._say(f"barrelman: {error}")
 
@@ -262,7 +260,7 @@ class _Run:
             self._say("warning: no rule runs: nothing can be found")
 
     def _summarise(self) -> None:
-        start_us, end_us = self.scan.log_start_us, self.scan.log_end_us
+        start_us, end_us = self.scan.tally.start_us, self.scan.tally.end_us
         if start_us is not None and end_us is not None:
             self.reading.span_us = (start_us, end_us)
         if not self.quiet:
@@ -270,12 +268,12 @@ class _Run:
             for line in summary_lines(self.reading, self.scan.counts, self.settings, blind):
                 self._say(line)
 
-    def _exit_code(self, strict: bool) -> int:
+    def _exit_code(self) -> int:
         if self.reading.interrupted:
             return EXIT_INTERRUPTED
         if self.failures or self.settings.errors or self.settings.invalid:
             return 2
-        if strict and self.reading.malformed:
+        if self.strict and self.reading.malformed:
             return 2
         return 1 if self.scan.counts.alerts else 0
 

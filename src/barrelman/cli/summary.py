@@ -60,10 +60,10 @@ def summary_lines(
 
 
 def _read_lines(reading: Reading, counts: ScanCounts) -> Iterator[str]:
-    rate = counts.events / reading.seconds if reading.seconds > 0 else 0
+    rate = counts.tally.events / reading.seconds if reading.seconds > 0 else 0
     speed = reading.bytes / reading.seconds if reading.seconds > 0 else 0
     yield (
-        f"scanned    {_count(counts.events, 'event')}, {_size(reading.bytes)} "
+        f"scanned    {_count(counts.tally.events, 'event')}, {_size(reading.bytes)} "
         f"in {_duration(reading.seconds)} ({rate:,.0f} events/s, {_size(speed)}/s)"
     )
     if reading.span_us is not None:
@@ -125,16 +125,17 @@ def _loss_lines(reading: Reading, counts: ScanCounts, settings: RuleSettings) ->
     ):
         if total(name):
             yield text.format(_count(total(name), "match"))
-    if counts.outside:
-        yield f"outside    {_count(counts.outside, 'event')} outside --since/--until"
+    if counts.tally.outside:
+        yield f"outside    {_count(counts.tally.outside, 'event')} outside --since/--until"
     for number, text in (
-        (counts.ahead, "ahead      {} of a day or more from now: is a clock wrong?"),
-        (counts.truncated, "truncated  {} without bodies: rules on bodies are blind to them"),
+        (counts.tally.ahead, "ahead      {} of a day or more from now: is a clock wrong?"),
+        (counts.tally.truncated, "truncated  {} without bodies: rules on bodies are blind to them"),
     ):
         if number:
             yield text.format(_count(number, "event"))
-    if counts.untimed:
-        yield f"untimed    {_count(counts.untimed, 'event')} without a time, taken at the log's end"
+    if counts.tally.untimed:
+        untimed = _count(counts.tally.untimed, "event")
+        yield f"untimed    {untimed} without a time, taken at the log's end"
 
 
 def _rules_line(settings: RuleSettings) -> str:

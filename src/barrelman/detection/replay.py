@@ -8,43 +8,20 @@ first, each in its first run with room left, and none has to be kept to be looke
 
 from __future__ import annotations
 
-import marshal
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from barrelman.detection.identity import act_mark, alert_id
-from barrelman.detection.schedule import Schedule
+from barrelman.detection.match import Match, RulePlan, unpack
 from barrelman.detection.seen import SeenIds
 from barrelman.detection.spill import DEFAULT_MEMORY_BYTES, Sorter
-from barrelman.engine.decode import dumps, loads
 from barrelman.records.event import Event
-from barrelman.records.fields import event_time_us
 
-# A match that is asked again in each run is asked at once where it has no more runs than this.
-_FEW_RUNS: Final = 16
 # Runs remembered per rule before those that lie behind are dropped.
 _FEW_HELD: Final = 4096
 # Counts of windows remembered per rule; forgetting one only costs disk, never an alert.
 _MOST_SEGMENTS: Final = 4096
-
-Retest = Callable[[Event, int], bool]
-Place = Callable[[Event], int | None]
-"""The time in microseconds by which a rule's windows see an event; None: no window ever does."""
-
-
-@dataclass(frozen=True)
-class RulePlan:
-    """How one rule runs. `cap` None: every match alerts."""
-
-    rule_id: str
-    schedule: Schedule
-    cap: int | None
-    place: Place | None = None
-    """None: by the event's own time (`@timestamp`)."""
-    retest: Retest | None = None
-    """For a rule whose answer depends on the run's time: asked again in each run."""
 
 
 @dataclass
@@ -78,7 +55,7 @@ class Raised:
 
 
 class Replay:
-    """All rules of one scan. `add` in any order; `advance` and `finish` give alerts in order.
+    """All rules of one scan. `take` in any order; `advance` and `finish` give alerts in order.
 
     Order: by run, then oldest event first, then as read. `ranged` announces `bounds_us` for
     `finish`: until then no match is counted out for the sake of others, which may lie outside.
@@ -93,7 +70,7 @@ class Replay:
         ranged: bool = False,
     ) -> None:
         self.counts = [RuleCounts() for _ in plans]
-        self._plans = plans
+        self.plans = plans
         self._runs = [
             _RuleRuns(plan, counts) for plan, counts in zip(plans, self.counts, strict=True)
         ]
@@ -102,23 +79,16 @@ class Replay:
         self._raised = Sorter(memory_bytes=memory_bytes, folder=folder)
         self._seen = SeenIds()
         self._segments = [_Segments(plan) for plan in plans]
+        self.has_untimed = False
+        """Whether a match without a time waits for the log's end."""
         self._sequence = 0
         self._ranged = ranged
 
-    def add(self, rule: int, event: Event) -> None:
-        """An event that matched a rule (or may, where the rule is asked again in each run)."""
-        plan, counts = self._plans[rule], self.counts[rule]
-        timestamp_us = event_time_us(event)
-        time_us = timestamp_us if plan.place is None else plan.place(event)
-        asked_again = False
-        if plan.retest is not None:
-            meets = _meets_in_runs(plan, event, time_us, timestamp_us)
-            if meets is False:
-                return
-            asked_again = meets is None
+    def take(self, match: Match) -> None:
+        """The next match, in the order of the input."""
+        rule, time_us, timestamp_us, asked_again, identity, mark, payload = match
+        counts = self.counts[rule]
         counts.matches += 1
-        identity = alert_id(event, plan.rule_id)
-        mark = act_mark(event)
         known = self._seen.add(bytes.fromhex(identity)[:16], mark)
         if known is not None:
             counts.duplicates += 1
@@ -129,7 +99,8 @@ class Replay:
             if timestamp_us is not None:
                 counts.unplaced += 1
             else:
-                self._untimed.add((rule, self._sequence, asked_again), _pack(identity, event))
+                self.has_untimed = True
+                self._untimed.add((rule, self._sequence, asked_again), payload)
             return
         if timestamp_us is None:
             timestamp_us = time_us
@@ -138,7 +109,7 @@ class Replay:
         if countable and self._segments[rule].overflows(time_us, key, self._runs[rule].floor):
             counts.capped += 1
             return
-        self._waiting.add(key, _pack(identity, event))
+        self._waiting.add(key, payload)
 
     def advance(self, watermark_ms: int) -> Iterator[Raised]:
         """Runs that are over once every event up to `watermark_ms` has been read."""
@@ -180,7 +151,7 @@ class Replay:
         for runs in self._runs:
             runs.end()
         for (tick_ms, _, _, _, rule), payload in self._raised.drain():
-            identity, event = _unpack(payload)
+            identity, event = unpack(payload)
             yield Raised(rule, tick_ms, identity, event)
 
 
@@ -226,7 +197,7 @@ class _RuleRuns:
         if last < first:
             self._counts.unplaced += 1
             return True, None
-        event = _unpack(payload)[1] if asked_again else None
+        event = unpack(payload)[1] if asked_again else None
         late = self.floor is not None and last < self.floor
         if late:
             if event is not None and not self._ever_meets(event, first, last):
@@ -329,48 +300,6 @@ class _Segments:
         return False
 
 
-def _meets_in_runs(
-    plan: RulePlan, event: Event, time_us: int | None, timestamp_us: int | None
-) -> bool | None:
-    """Whether an event meets the rule in all of its runs, in none, or (None) it depends.
-
-    An event that no run reads is asked for the first run after it, to be counted or not.
-    """
-    assert plan.retest is not None
-    instant_us = timestamp_us if time_us is None else time_us
-    if instant_us is None:
-        return None
-    first, last = plan.schedule.ticks(instant_us // 1000)
-    if last < first or time_us is None:
-        last = first
-    if last - first >= _FEW_RUNS:
-        return None
-    interval_ms = plan.schedule.interval_ms
-    answers = {plan.retest(event, n * interval_ms) for n in range(first, last + 1)}
-    return answers.pop() if len(answers) == 1 else None
-
-
 def _within(instant_us: int, bounds_us: tuple[int | None, int | None]) -> bool:
     low, high = bounds_us
     return (low is None or instant_us >= low) and (high is None or instant_us <= high)
-
-
-def _pack(identity: str, event: Event) -> bytes:
-    return marshal.dumps(
-        (
-            identity,
-            event.raw if event.raw is not None else dumps(event.body),
-            event.is_document,
-            event.line,
-            event.cluster,
-            event.aks_metadata,
-            event.wrapper_time,
-            event.index,
-            event.document_id,
-        )
-    )
-
-
-def _unpack(payload: bytes) -> tuple[str, Event]:
-    identity, raw, is_document, *rest = marshal.loads(payload)  # packed just above
-    return identity, Event(loads(raw), is_document, raw, *rest)

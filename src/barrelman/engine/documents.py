@@ -92,6 +92,11 @@ class Documents:
         return self._document is not None or self._is_resyncing
 
     @property
+    def is_neutral(self) -> bool:
+        """Whether nothing that was read has a say in what will be: as before the first line."""
+        return not self.is_busy and self._reread_budget >= _REREAD_START_BYTES
+
+    @property
     def held_bytes(self) -> int:
         """What is kept for a document that is still open."""
         return 0 if self._document is None else self._document.held_bytes
@@ -104,6 +109,9 @@ class Documents:
         self._rescues = 0
         self._read(line, number)
         self._drain()
+        if not self.is_busy:
+            # What is left over is no one's: a log read in parts must give what it gives in one.
+            self._reread_budget = min(self._reread_budget, _REREAD_START_BYTES)
         return self._take_out()
 
     def value(self, value: object, line: bytes, number: int) -> Answer:

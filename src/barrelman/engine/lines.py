@@ -37,6 +37,20 @@ class LineSplitter:
         self._in_long = False
         self._at_start = True
 
+    @property
+    def limit_bytes(self) -> int:
+        """The longest line that comes out whole."""
+        return self._limit
+
+    def begin(self) -> None:
+        """The source's first bytes were read elsewhere: no byte order mark can come."""
+        self._at_start = False
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether no line is open."""
+        return not self._size
+
     def feed(self, chunk: bytes) -> list[Batch]:
         """Takes any number of bytes; a chunk beyond the limit is taken in several steps."""
         if self._at_start:

@@ -92,7 +92,6 @@ class Findings:
 class ReadCounts:
     """What one reader has seen so far."""
 
-    bytes: int = 0
     lines: int = 0
     """Lines that are not blank."""
     events: int = 0

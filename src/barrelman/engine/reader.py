@@ -14,6 +14,9 @@ from barrelman.records.event import Event
 
 MAX_EVENT_BYTES: Final = 64 * 1024 * 1024
 
+EVENT_HEAD: Final = b'{"kind":"Event","apiVersion":"audit.k8s.io/v1'
+"""How the API server begins an event: a line that begins so, and is JSON, is one event."""
+
 EventOrProblem: TypeAlias = Event | Problem
 
 _CLOSE_OBJECT = ord("}")
@@ -37,6 +40,7 @@ class EventReader:
         max_event_bytes: int = MAX_EVENT_BYTES,
         cluster: str | None = None,
         stream_bytes: int = STREAM_BYTES,
+        lines_before: int = 0,
     ) -> None:
         self.counts = ReadCounts()
         self._cluster = cluster
@@ -45,20 +49,61 @@ class EventReader:
         self._splitter = LineSplitter(
             long_line_bytes=min(LONG_LINE_BYTES, stream_bytes, max_event_bytes)
         )
-        self._number = 0
+        self._number = lines_before
         self._documents = self._new_documents(is_enveloped=False)
-        # The one that was read last comes last.
+        # Those that hold something; the one that was read last comes last.
         self._streams: dict[str, _Stream] = {}
         self._held_bytes = 0
         self._long: _LongLine | None = None
         self._out: list[EventOrProblem] = []
+
+    @property
+    def is_neutral(self) -> bool:
+        """Whether what was read has no say in what will be: the next line stands on its own."""
+        return (
+            not self._streams
+            and self._documents.is_neutral
+            and self._long is None
+            and self._splitter.is_empty
+        )
+
+    @property
+    def lines_read(self) -> int:
+        """How many lines there were so far, blank ones and those before too."""
+        return self._number
+
+    @property
+    def line_limit_bytes(self) -> int:
+        """A longer line is read in parts."""
+        return self._splitter.limit_bytes
+
+    def pass_events(self, count: int) -> None:
+        """Lines that are events were dealt with elsewhere, with the reader neutral before them.
+
+        A negative count takes lines back.
+        """
+        self._splitter.begin()
+        self._number += count
+        self.counts.lines += count
+        self.counts.events += count
+
+    def event(self, line: bytes) -> Event | None:
+        """The event on a line that begins with EVENT_HEAD, read by a neutral reader.
+
+        None where it is no JSON as it stands: the line is then to be fed.
+        """
+        try:
+            value = read(line)
+        except JSONDecodeError:
+            return None
+        self.pass_events(1)
+        return Event(value, False, line, self._number, self._cluster)
 
     def feed(self, chunk: bytes) -> Iterator[EventOrProblem]:
         """Reads on. Exhaust it before the next call: it works as it is iterated.
 
         Events come one by one so that each can be let go before the next is decoded.
         """
-        self.counts.bytes += len(chunk)
         for batch in self._splitter.feed(chunk):
             yield from self._read_batch(batch)
 
@@ -109,7 +154,9 @@ class EventReader:
                     pass
                 else:
                     counts.lines += 1
-                    if value.get("kind") == "Event" and value.get("apiVersion") in _AUDIT_VERSIONS:
+                    if (
+                        value.get("kind") == "Event" and value.get("apiVersion") in _AUDIT_VERSIONS
+                    ) or line.startswith(EVENT_HEAD):
                         counts.events += 1
                         raw = line if line[-1] == _CLOSE_OBJECT else line.rstrip(JSON_SPACE)
                         yield Event(value, False, raw, number, cluster)
@@ -159,9 +206,10 @@ class EventReader:
             stream = _Stream(self._new_documents(is_enveloped=True), self._max_bytes, levels + 1)
         else:
             self._held_bytes -= stream.held_bytes
-        self._streams[name] = stream
         answer = stream.add(found)
-        self._held_bytes += stream.held_bytes
+        if not stream.is_neutral:
+            self._streams[name] = stream
+            self._held_bytes += stream.held_bytes
         self._settle(answer, levels + 1)
         while self._held_bytes > _STREAMS_FACTOR * self._max_bytes:
             self._close_stream(next(iter(self._streams)))
@@ -236,6 +284,10 @@ class _Stream:
         self._max_bytes = max_bytes
         self._text = bytearray()
         self._line = 0
+
+    @property
+    def is_neutral(self) -> bool:
+        return not self._text and self._documents.is_neutral
 
     @property
     def held_bytes(self) -> int:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Final
 
 from barrelman.engine.compile import Predicate
 from barrelman.records.event import Event
-from barrelman.records.indices import IndexPatterns, data_stream
+from barrelman.records.indices import IndexPatterns
 
 # A real input names a handful of streams; one that names a new one in each event must not
 # make the memory grow.
@@ -29,7 +29,7 @@ class Readers:
     """The rules that read a data stream: those without and those with an eye on the time."""
 
     plain: tuple[Entry, ...]
-    timed: tuple[Entry, ...]
+    timed: tuple[int, ...]
 
 
 class RuleSet:
@@ -40,33 +40,30 @@ class RuleSet:
             Entry(number, predicate, reads)
             for number, (predicate, reads) in enumerate(zip(predicates, patterns, strict=True))
         )
-        self._seen: dict[str | None, Readers] = {}
+        self._known: dict[str | None, Readers] = {}
 
-    def matches(self, event: Event) -> list[int]:
-        """Numbers of the rules that match and read the event's stream, `timed` ones left out."""
-        return [
-            entry.number
-            for entry in self._readers_of(event).plain
-            if entry.predicate.matches(event, now_ms=0)
+    def matches(self, event: Event, *, stream: str | None) -> list[int]:
+        """Numbers of the rules that match and read the event's stream, in order.
+
+        Those whose answer depends on the run's time are among them: the caller asks them again,
+        for each run.
+        """
+        readers = self._readers_of(stream)
+        found = [
+            entry.number for entry in readers.plain if entry.predicate.matches(event, now_ms=0)
         ]
+        if readers.timed:
+            found += readers.timed
+            found.sort()
+        return found
 
-    def timed(self, event: Event) -> Sequence[Entry]:
-        """Rules whose answer depends on the run's time: the caller asks them for each run."""
-        return self._readers_of(event).timed
+    def unread(self, number: int, streams: Collection[str | None]) -> bool:
+        """Whether no data stream of these is one that this rule reads."""
+        reads = self._entries[number].patterns
+        return bool(streams) and not any(stream is None or reads.read(stream) for stream in streams)
 
-    def unread(self, number: int) -> bool:
-        """Whether no data stream seen so far is one that this rule reads."""
-        return bool(self._seen) and not any(
-            stream is None or self._entries[number].patterns.read(stream) for stream in self._seen
-        )
-
-    def streams(self) -> list[str]:
-        """Names of the data streams seen, sorted; of very many the first `MOST_STREAMS`."""
-        return sorted(stream for stream in self._seen if stream is not None)
-
-    def _readers_of(self, event: Event) -> Readers:
-        stream = data_stream(event)
-        found = self._seen.get(stream)
+    def _readers_of(self, stream: str | None) -> Readers:
+        found = self._known.get(stream)
         if found is None:
             # A document that does not say where it belongs is shown to every rule.
             reading = [
@@ -74,8 +71,8 @@ class RuleSet:
             ]
             found = Readers(
                 plain=tuple(entry for entry in reading if not entry.predicate.uses_now),
-                timed=tuple(entry for entry in reading if entry.predicate.uses_now),
+                timed=tuple(entry.number for entry in reading if entry.predicate.uses_now),
             )
-            if len(self._seen) < MOST_STREAMS:
-                self._seen[stream] = found
+            if len(self._known) < MOST_STREAMS:
+                self._known[stream] = found
         return found

@@ -1,0 +1,332 @@
+"""Bytes -> events by the block: lines that cannot matter are judged by their ends, not decoded.
+
+A block of whole lines is *ordinary* where each line begins as an event does and ends in `}`; two
+counts tell. Of an ordinary block the lines that the sieve lets through are decoded, the others
+passed over. All other lines, and all that follow one that leaves something open, go to the
+reader, whose word it is what they mean.
+
+Why that finds what the reader finds: a line that begins as an event stands on its own whatever
+preceded it, so what it holds shows on it, and the sieve sees it. Only a torn one may have a say in
+the next: one that is about to be followed by another kind of line is looked at after all. That a
+line is an event is taken from its two ends unless each byte is asked for (`is_strict`).
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Final, TypeAlias
+
+from barrelman.engine.decode import DecodeError, loads
+from barrelman.engine.find import count, find, rfind
+from barrelman.engine.problem import Problem
+from barrelman.engine.reader import EVENT_HEAD, EventReader
+from barrelman.engine.sieve import Sieve
+from barrelman.records.event import Event
+from barrelman.records.fields import event_time_us
+from barrelman.records.times import parse_instant_us
+
+BODIES: Final = ("requestObject", "responseObject")
+"""The members of an event that a policy may leave out."""
+BLOCK_BYTES: Final = 128 * 1024
+"""Small enough for the cache of a core: a block is gone over several times."""
+
+_NEWLINE: Final = b"\n"
+_CLOSE_OBJECT: Final = ord("}")
+_BETWEEN: Final = b"}\n" + EVENT_HEAD
+# Where more lines than one in two pass the sieve it costs more than it saves: it is left out for
+# some blocks, then tried again.
+_PASSING_SHARE: Final = 0.5
+_BLOCKS_WITHOUT: Final = 63
+
+_STAGE_TIME: Final = b'"stageTimestamp":"'
+_STRING: Final = rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"'
+# From there to the end of the event, with nothing behind it but annotations.
+_match_event_end = re.compile(
+    rb'"stageTimestamp":"([0-9T:.+Z-]+)"'
+    rb'(?:,"annotations":\{(?:' + _STRING + b":" + _STRING + rb",?)*+\})?\}",
+    re.DOTALL,
+).fullmatch
+
+
+@dataclass(slots=True)
+class Passed:
+    """Events that no rule can match, not decoded."""
+
+    events: int = 0
+    times_us: list[int | None] = field(default_factory=list)
+    """When they happened, in order, where that was asked for; None for those without a time."""
+    last_us: int | None = None
+    """Else when the last of them happened, if its end shows it."""
+    bodies: tuple[str, ...] = ()
+    """Of BODIES those that may stand on one of their lines, the first time that they do."""
+
+
+Item: TypeAlias = Event | Problem | Passed
+
+
+class BlockReader:
+    """Feed it a source's bytes in any pieces, or let it read them into its own buffer.
+
+    `is_timed`: the time of each event passed over is asked for. `is_strict`: each byte is. Both
+    cost a look at each line.
+    """
+
+    def __init__(
+        self,
+        reader: EventReader,
+        *,
+        sieve: Sieve | None,
+        is_timed: bool = False,
+        is_strict: bool = False,
+    ) -> None:
+        self._reader = reader
+        self._sieve = sieve
+        self._is_timed = is_timed
+        self._is_strict = is_strict
+        self._limit_bytes = reader.line_limit_bytes
+        self._buffer = bytearray(min(BLOCK_BYTES, self._limit_bytes))
+        self._view = memoryview(self._buffer)
+        self._filled = 0
+        self.plain_bytes = 0
+        """How many bytes have come."""
+        self._in_long_line = False
+        self._blocks_without = 0
+        self._unseen_bodies: tuple[str, ...] = BODIES
+        self._last = b""
+        """The line before this one, where it was passed over."""
+
+    # --- bytes in ---
+
+    def feed(self, chunk: bytes) -> Iterator[Item]:
+        """Reads on. Exhaust it before the next call: it works as it is iterated."""
+        view = memoryview(chunk)
+        at = 0
+        while at < len(view):
+            space = self.space()
+            piece = view[at : at + len(space)]
+            space[: len(piece)] = piece
+            at += len(piece)
+            yield from self.filled(len(piece))
+
+    def space(self) -> memoryview:
+        """Where the next bytes belong; never empty."""
+        return self._view[self._filled :]
+
+    def filled(self, size: int) -> Iterator[Item]:
+        """The first `size` bytes of `space` are there now. Exhaust it before the next call."""
+        self._filled += size
+        self.plain_bytes += size
+        end = rfind(self._buffer, _NEWLINE, self._filled - size, self._filled) + 1
+        if end == 0:
+            yield from self._make_space()
+            return
+        start = 0
+        if self._in_long_line:
+            start = find(self._buffer, _NEWLINE, 0, end) + 1
+            yield from self._feed(0, start)
+            self._in_long_line = False
+            self._shift(start)
+            end -= start
+        if end:
+            yield from self._read(end)
+            self._shift(end)
+
+    def pause(self) -> Iterator[Item]:
+        """All lines so far are whole, and others go on from here: what is torn must show now."""
+        yield from self._look_back()
+
+    def finish(self) -> Iterator[Item]:
+        """The source has ended; what is open is truncated. Feed nothing after it."""
+        yield from self._look_back()
+        rest = self._view[: self._filled].tobytes()
+        self._filled = 0
+        event = None
+        if self._reader.is_neutral and rest.startswith(EVENT_HEAD) and rest.endswith(b"}"):
+            event = self._reader.event(rest)
+        if event is not None:
+            yield event
+        elif rest:
+            yield from self._through_reader(rest)
+        yield from self._reader.finish()
+
+    def _make_space(self) -> Iterator[Item]:
+        """For a line that does not end in the buffer, once that is full."""
+        if self._filled < len(self._buffer):
+            return
+        if len(self._buffer) < self._limit_bytes and not self._in_long_line:
+            larger = bytearray(min(self._limit_bytes, 4 * len(self._buffer)))
+            larger[: self._filled] = self._view
+            self._buffer = larger
+            self._view = memoryview(larger)
+            return
+        if not self._in_long_line:
+            yield from self._look_back()
+            self._in_long_line = True
+        yield from self._feed(0, self._filled)
+        self._filled = 0
+
+    def _shift(self, start: int) -> None:
+        rest = self._filled - start
+        self._buffer[:rest] = self._buffer[start : self._filled]
+        self._filled = rest
+
+    # --- blocks of whole lines ---
+
+    def _read(self, end: int) -> Iterator[Item]:
+        """The whole lines in the first `end` bytes."""
+        buffer, reader = self._buffer, self._reader
+        if not reader.is_neutral:
+            yield from self._read_lines(0, end)
+            return
+        lines = count(buffer, _NEWLINE, 0, end)
+        heads = count(buffer, _BETWEEN, 0, end) + buffer.startswith(EVENT_HEAD)
+        if heads == 0:
+            yield from self._look_back()
+            yield from self._feed(0, end)
+            return
+        if self._unseen_bodies and self._sieve is not None:
+            yield from self._look_for_bodies(end)
+        if heads != lines or buffer[end - 2] != _CLOSE_OBJECT:
+            yield from self._read_lines(0, end)
+        elif self._sieve is None or self._blocks_without:
+            self._blocks_without = max(0, self._blocks_without - 1)
+            yield from self._read_all(0, end)
+        elif self._is_timed or self._is_strict:
+            yield from self._read_lines(0, end)
+        else:
+            yield from self._read_ordinary(self._sieve, lines, end)
+
+    def _look_for_bodies(self, end: int) -> Iterator[Passed]:
+        seen = [
+            b for b in self._unseen_bodies if find(self._buffer, b.encode() + b'"', 0, end) >= 0
+        ]
+        if seen:
+            self._unseen_bodies = tuple(b for b in self._unseen_bodies if b not in seen)
+            yield Passed(bodies=tuple(seen))
+
+    def _read_ordinary(self, sieve: Sieve, lines: int, end: int) -> Iterator[Item]:
+        """The fast way: only lines that pass the sieve are touched one by one."""
+        buffer, reader = self._buffer, self._reader
+        passing = sieve.lines(buffer, end)
+        if len(passing) > _PASSING_SHARE * lines:
+            self._blocks_without = _BLOCKS_WITHOUT
+            yield from self._read_all(0, end)
+            return
+        at = passed = 0
+        for start, stop in passing:
+            before = count(buffer, _NEWLINE, at, start) if at < start else 0
+            passed += before
+            reader.pass_events(before)
+            at = stop + 1
+            line = self._view[start:stop].tobytes()
+            event = reader.event(line)
+            if event is not None:
+                yield event
+                continue
+            yield from self._through_reader(line + _NEWLINE)
+            if not reader.is_neutral:
+                yield Passed(passed)
+                yield from self._read_lines(at, end)
+                return
+        if at < end:
+            before = count(buffer, _NEWLINE, at, end)
+            reader.pass_events(before)
+            start = rfind(buffer, _NEWLINE, at, end - 1) + 1
+            self._last = self._view[max(at, start) : end - 1].tobytes()
+            yield Passed(passed + before, last_us=_time_at_end(self._last))
+        else:
+            self._last = b""
+            yield Passed(passed)
+
+    def _read_all(self, start: int, end: int) -> Iterator[Item]:
+        """Each line decoded, of an ordinary block."""
+        self._last = b""
+        reader = self._reader
+        for line in self._view[start : end - 1].tobytes().split(_NEWLINE):
+            if reader.is_neutral:
+                event = reader.event(line)
+                if event is not None:
+                    yield event
+                    continue
+            yield from self._through_reader(line + _NEWLINE)
+
+    def _read_lines(self, at: int, end: int) -> Iterator[Item]:
+        """Line by line, of any kind."""
+        buffer, reader, sieve = self._buffer, self._reader, self._sieve
+        passing = None if sieve is None else {start for start, _ in sieve.lines(buffer, end)}
+        is_neutral = reader.is_neutral
+        passed = Passed()
+        while at < end:
+            stop = find(buffer, _NEWLINE, at, end)
+            if (
+                is_neutral
+                and buffer.startswith(EVENT_HEAD, at, stop)
+                and buffer[stop - 1] == _CLOSE_OBJECT
+            ):
+                line = self._view[at:stop].tobytes()
+                if passing is not None and at not in passing:
+                    if self._pass_over(line, passed):
+                        at = stop + 1
+                        continue
+                elif (event := reader.event(line)) is not None:
+                    self._last = b""
+                    yield event
+                    at = stop + 1
+                    continue
+            elif is_neutral:
+                yield from self._look_back()
+            yield from self._feed(at, stop + 1)
+            is_neutral = reader.is_neutral
+            at = stop + 1
+        yield passed
+
+    def _pass_over(self, line: bytes, passed: Passed) -> bool:
+        """Whether the line may be left at that; False where it must be fed to the reader."""
+        if self._is_strict and not _is_whole(line):
+            return False
+        if self._is_timed:
+            instant_us = _time_at_end(line)
+            if instant_us is None:
+                try:
+                    instant_us = event_time_us(Event(loads(line)))
+                except DecodeError:
+                    return False
+            passed.times_us.append(instant_us)
+        passed.events += 1
+        self._reader.pass_events(1)
+        self._last = line
+        return True
+
+    # --- what the reader is given ---
+
+    def _feed(self, start: int, stop: int) -> Iterator[Event | Problem]:
+        return self._through_reader(self._view[start:stop].tobytes())
+
+    def _through_reader(self, data: bytes) -> Iterator[Event | Problem]:
+        self._last = b""
+        return self._reader.feed(data)
+
+    def _look_back(self) -> Iterator[Item]:
+        """The line before, where it was passed over and is torn after all, is fed now."""
+        line, self._last = self._last, b""
+        if line and not _is_whole(line):
+            self._reader.pass_events(-1)
+            yield Passed(-1)
+            yield from self._reader.feed(line + _NEWLINE)
+
+
+def _is_whole(line: bytes) -> bool:
+    try:
+        loads(line)
+    except DecodeError:
+        return False
+    return True
+
+
+def _time_at_end(line: bytes) -> int | None:
+    """When an event happened, where its last members say so as the API server writes them."""
+    at = rfind(line, _STAGE_TIME, 0, len(line))
+    found = _match_event_end(line, at) if at >= 0 else None
+    return None if found is None else parse_instant_us(found[1].decode())

@@ -1,0 +1,336 @@
+"""What a line must hold for a rule to match the raw event on it, as pieces of its bytes.
+
+A *need* is a conjunction of clauses, a clause a set of alternatives: of each clause one piece must
+stand on the line. A need may be weaker than the query, never stronger; one without clauses says
+that any line could match. It speaks of one audit event written as JSON on one line.
+
+A key or a text is looked for as any JSON encoder spells it: in ASCII, without the characters that
+some encoders escape. What is left of a text then is its *pieces*. An encoder may still write any
+character as `\\uXXXX`: whoever uses a piece must let lines pass on which one of its characters may
+be spelled so.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Final, TypeAlias
+
+from barrelman.query.ast import (
+    And,
+    Before,
+    Boolean,
+    Exists,
+    FieldName,
+    Is,
+    MatchAll,
+    Nested,
+    Node,
+    Not,
+    Null,
+    Or,
+    Pattern,
+    Range,
+    Text,
+    Value,
+    Wild,
+    Within,
+)
+from barrelman.query.typecheck import NUMBER
+from barrelman.records.addresses import parse_span
+from barrelman.records.fields import (
+    AUDIT,
+    Catalogue,
+    FieldType,
+    absence_in_raw_events,
+)
+
+Clause: TypeAlias = frozenset[bytes]
+
+# What encoders spell in more than one way: quotes and backslashes, the slash, and & < > (Go).
+_UNSAFE = re.compile(r"[^ !#$%\'()*+,\-.0-9:;=?@A-Z\[\]^_`a-z{|}~]+")
+_UNSAFE_IN_KEYS = re.compile(r"[^ !#$%\'()*+,\-.0-9:;=?@A-Z\[\]^`a-z{|}~]+")  # a dot may become _
+_NUMBERLIKE = re.compile(r"[0-9.eE+\-]*")
+_DATELIKE = re.compile(r"now\b|\d{4}-\d\d", re.ASCII)
+_WORDS: Final = ("true", "false")
+_SHORTEST: Final = 3
+
+# Where the pipeline takes an ECS field from, of those whose values are those of the raw event.
+_RAW_NAMES: Final = {
+    "event.action": "verb",
+    "user.name": "username",
+    "user.id": "uid",
+    "user_agent.original": "userAgent",
+    "orchestrator.api_version": "apiVersion",
+    "orchestrator.resource.type": "resource",
+    "orchestrator.resource.name": "name",
+    "orchestrator.namespace": "namespace",
+    "container.image.name": "image",
+    "related.user": "",
+}
+_DECISIONS: Final = {"success": "allow", "failure": "forbid"}
+# Read from the finished document, where keys and values may be other ones than on the line.
+_CHANGED: Final = ("", "requestObject", "responseObject", "annotations")
+
+
+@dataclass(frozen=True, slots=True)
+class Need:
+    """`clauses` None: no raw event can match. `reasons`: why there are not more clauses."""
+
+    clauses: tuple[Clause, ...] | None = ()
+    reasons: tuple[str, ...] = ()
+
+
+_NEVER: Final = Need(None)
+
+
+def need_of(node: Node, catalogue: Catalogue) -> Need:
+    """The need of a query on raw audit events."""
+    return _Deriving(catalogue, "").need(node)
+
+
+def pieces(text: str, *, is_start: bool, is_end: bool, unsafe: re.Pattern[str]) -> list[bytes]:
+    """The parts of a JSON string that every encoder writes alike, quotes at its ends included."""
+    found: list[bytes] = []
+    at = 0
+    for gap in [*unsafe.finditer(text), None]:
+        end = gap.start() if gap else len(text)
+        if end > at:
+            opens = b'"' if is_start and at == 0 else b""
+            closes = b'"' if is_end and end == len(text) else b""
+            found.append(opens + text[at:end].encode("ascii") + closes)
+        at = gap.end() if gap else end
+    return [piece for piece in found if len(piece) >= _SHORTEST]
+
+
+class _Deriving:
+    """Follows the predicate's compiler leaf by leaf, with the same names and types."""
+
+    def __init__(self, catalogue: Catalogue, prefix: str) -> None:
+        self._catalogue = catalogue
+        self._prefix = prefix
+
+    def need(self, node: Node) -> Need:
+        match node:
+            case MatchAll():
+                return Need(reasons=("it matches every event",))
+            case And(children):
+                return _all_of([self.need(child) for child in children])
+            case Or(children):
+                return _any_of([self.need(child) for child in children])
+            case Not(Not(child)):
+                return self.need(child)
+            case Not():
+                return Need(reasons=("what a `not` excludes need not be there",))
+            case Before():
+                return Need(reasons=("an expiry date says nothing of the event",))
+            case Nested(path, child):
+                return self._nested(path, child)
+            case Is(target, Pattern() as value) if value.is_star and target is not None:
+                return self._exists(target)
+            case Is(None, _):
+                return Need(reasons=("free text may stand in any field",))
+            case Is(target, value) if target is not None:
+                return self._leaf(target, value)
+            case Range(target) | Within(target):
+                return self._leaf(target, None)
+            case Exists(target):
+                return self._exists(target)
+        raise AssertionError(node)
+
+    def _leaf(self, target: FieldName, value: Value | None) -> Need:
+        """Some value of the field meets a test; `value` where that test is to equal it."""
+        if isinstance(target, Pattern):
+            return Need(reasons=("a wildcard names its field",))
+        if isinstance(value, Null) or self._is_absent(target.value):
+            return _NEVER
+        name = self._prefix + target.value
+        kind = self._catalogue.type_of(name)
+        if not self._prefix and not name.startswith(f"{AUDIT}."):
+            return self._ecs_leaf(name, kind, value)
+        if self._is_changed(name):
+            return Need(reasons=(f"{name} is made by the pipeline",))
+        # A flattened field is also read where only a longer dotted key tells of it.
+        key = _key_pieces(name, is_end=kind is not FieldType.FLATTENED)
+        return _both(_values_need(name, kind, value), key)
+
+    def _ecs_leaf(self, name: str, kind: FieldType | None, value: Value | None) -> Need:
+        if name == "event.outcome" and isinstance(value, Text) and value.value in _DECISIONS:
+            value = Text(_DECISIONS[value.value])
+        elif name not in _RAW_NAMES:
+            return Need(reasons=(f"{name} is made by the pipeline",))
+        return _values_need(name, kind, value)
+
+    def _exists(self, target: FieldName) -> Need:
+        if isinstance(target, Pattern):
+            return Need(reasons=("a wildcard names its field",))
+        if self._is_absent(target.value):
+            return _NEVER
+        name = self._prefix + target.value
+        if self._is_changed(name) or not name.startswith(f"{AUDIT}."):
+            return Need(reasons=(f"{name} is there in most events",))
+        return _both(Need(), _key_pieces(name, is_end=False))
+
+    def _nested(self, path: FieldName, child: Node) -> Need:
+        if isinstance(path, Pattern):
+            return _NEVER
+        name = self._prefix + path.value
+        if not self._prefix and absence_of(path.value):
+            return _NEVER
+        if self._is_changed(name) or not name.startswith(f"{AUDIT}."):
+            return Need(reasons=(f"{name} is made by the pipeline",))
+        inner = _Deriving(self._catalogue, f"{name}.").need(child)
+        return inner if inner.clauses is None else _both(inner, _key_pieces(name, is_end=False))
+
+    def _is_absent(self, name: str) -> bool:
+        """Whether no raw event shows a value there."""
+        if not self._prefix and absence_of(name):
+            return True
+        return self._catalogue.is_hidden(self._prefix + name, prefix=self._prefix)
+
+    def _is_changed(self, name: str) -> bool:
+        below = name.removeprefix(f"{AUDIT}.")
+        is_whole = below in _CHANGED or name in (AUDIT, "kubernetes")
+        return is_whole or below.partition(".")[0] == "aks_metadata"
+
+
+def absence_of(name: str) -> bool:
+    """Whether no raw event has the field: one that neither the API nor the pipeline knows."""
+    return not name.startswith("kubernetes.") and absence_in_raw_events(name) is not None
+
+
+def _key_pieces(name: str, *, is_end: bool) -> list[bytes]:
+    """Of a field's name only the last part must stand on the line: keys may be dotted."""
+    last = name.rpartition(".")[2]
+    return pieces(last, is_start=False, is_end=is_end, unsafe=_UNSAFE_IN_KEYS)
+
+
+def _values_need(name: str, kind: FieldType | None, value: Value | None) -> Need:
+    """The need of equalling `value`, where that must be a JSON string."""
+    if value is None:
+        return Need(reasons=(f"{name} is compared, not equalled",))
+    if isinstance(value, Boolean | Null):
+        return Need(reasons=(f'{name} may be spelled true, or "true"',))
+    if kind not in (None, FieldType.KEYWORD, FieldType.FLATTENED):
+        return Need(reasons=(f"a value of type {kind.value} has many spellings",))
+    if isinstance(value, Text):
+        return _text_need(name, kind, value.value)
+    return _pattern_need(name, kind, value)
+
+
+def _text_need(name: str, kind: FieldType | None, text: str) -> Need:
+    if _may_be_no_string(text):
+        return Need(reasons=(f"{text!r} may be a number or a word of JSON",))
+    if kind is None and (_DATELIKE.match(text) or parse_span(text) is not None):
+        return Need(reasons=(f"{text!r} may be a date or an address, which have many spellings",))
+    found = pieces(text, is_start=True, is_end=True, unsafe=_UNSAFE)
+    if not found:
+        return Need(reasons=(f"the value of {name} holds nothing that is always spelled alike",))
+    return Need(tuple(frozenset([piece]) for piece in found))
+
+
+def _pattern_need(name: str, kind: FieldType | None, pattern: Pattern) -> Need:
+    if pattern.ignore_case:
+        return Need(reasons=(f"{name} is compared without regard to case",))
+    found: list[bytes] = []
+    last = len(pattern.tokens) - 1
+    for number, token in enumerate(pattern.tokens):
+        # What fits into a number, true or false may stand there without quotes.
+        if isinstance(token, Wild) or (kind is not None and _fits_no_string(token)):
+            continue
+        is_start, is_end = number == 0, number == last
+        found += pieces(token, is_start=is_start, is_end=is_end, unsafe=_UNSAFE)
+    if not found:
+        return Need(reasons=(f"the pattern for {name} holds no piece of {_SHORTEST} characters",))
+    return Need(tuple(frozenset([piece]) for piece in found))
+
+
+def _fits_no_string(text: str) -> bool:
+    return _NUMBERLIKE.fullmatch(text) is not None or any(text in word for word in _WORDS)
+
+
+def _may_be_no_string(text: str) -> bool:
+    if text in _WORDS or text == "" or NUMBER.fullmatch(text):
+        return True
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True
+
+
+# --- putting needs together ----------------------------------------------------------------
+
+
+def _both(need: Need, key: Iterable[bytes]) -> Need:
+    assert need.clauses is not None
+    return Need((*need.clauses, *(frozenset([piece]) for piece in key)), need.reasons)
+
+
+def _all_of(needs: list[Need]) -> Need:
+    clauses: dict[Clause, None] = {}
+    reasons: dict[str, None] = {}
+    for need in needs:
+        if need.clauses is None:
+            return _NEVER
+        clauses.update(dict.fromkeys(need.clauses))
+        reasons.update(dict.fromkeys(need.reasons))
+    return Need(tuple(clauses), tuple(reasons))
+
+
+def _any_of(needs: list[Need]) -> Need:
+    """Of each branch its rarest clause; branches that have a clause in common keep it whole."""
+    possible = [need for need in needs if need.clauses is not None]
+    if not possible:
+        return _NEVER
+    reasons = tuple(dict.fromkeys(reason for need in possible for reason in need.reasons))
+    if not all(need.clauses for need in possible):
+        return Need(reasons=reasons)
+    shared = [
+        clause
+        for clause in possible[0].clauses or ()
+        if all(clause in (need.clauses or ()) for need in possible)
+    ]
+    rarest = [min(need.clauses or (), key=share_of) for need in possible]
+    clauses = dict.fromkeys([frozenset().union(*rarest), *shared])
+    return Need(tuple(clauses), reasons)
+
+
+# --- how often a piece occurs --------------------------------------------------------------
+
+_WORDS_BY_SHARE: Final = {
+    1.0: "kind Event apiVersion audit.k8s.io k8s level auditID stage ResponseComplete requestURI "
+    "api verb user username groups system system:authenticated sourceIPs userAgent objectRef "
+    "resource namespace name responseStatus metadata code requestReceivedTimestamp stageTimestamp "
+    "annotations authorization decision reason allow",
+    0.9: "system: kubernetes kube linux",
+    0.8: "Metadata get",
+    0.5: "uid kube-system serviceaccount serviceaccounts system:serviceaccount",
+    0.3: "apiGroup node kubelet system:node",
+    0.15: "pods",
+    0.1: "requestObject responseObject spec image status host containers env value nodes leases "
+    "configmaps secrets default update",
+    0.06: "list create watch services endpoints kubectl",
+    0.03: "delete patch",
+}
+_SHARES: Final = {word: share for share, words in _WORDS_BY_SHARE.items() for word in words.split()}
+_BY_LETTERS: Final = {1: 1.0, 2: 0.5, 3: 0.06, 4: 0.02, 5: 0.008}
+_RARE: Final = 0.004
+
+
+def share_of(clause: Clause) -> float:
+    """A guess at the share of events that hold a piece of the clause; 1 is each of them.
+
+    Shares by verb are those of a busy window; a wrong guess costs time, and no alert.
+    """
+    return min(1.0, sum(_share_of_piece(piece) for piece in clause))
+
+
+def _share_of_piece(piece: bytes) -> float:
+    text = piece.decode("ascii").strip('"')
+    known = _SHARES.get(text, _SHARES.get(text.strip(":-/. "), 0.0))
+    quotes = piece.count(b'"')
+    if not known and quotes < 2:
+        known = max((share for word, share in _SHARES.items() if text in word), default=0.0)
+    return known or _BY_LETTERS.get(len(text), _RARE) / (1 + 2 * quotes)

@@ -1,0 +1,141 @@
+"""Files cut into parts that can be read side by side, each of whole lines."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from barrelman.engine.blocks import BlockReader, Item
+from barrelman.engine.reader import EventReader
+from barrelman.errors import InputError
+from barrelman.settings.sources import Source, is_compressed, read_chunks, unreadable
+
+PART_BYTES: Final = 16 * 1024 * 1024
+# What a byte of compressed data is worth, at the usual ratio for logs.
+_COMPRESSION: Final = 12
+_SEEK_BYTES: Final = 64 * 1024
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """The lines of a source that begin from byte `start` on and before `stop`.
+
+    `stop` None: to the end. A compressed source is one part.
+    """
+
+    source: int
+    """Number of the source."""
+    start: int = 0
+    stop: int | None = None
+    is_compressed: bool = False
+
+    @property
+    def is_first(self) -> bool:
+        return self.start == 0
+
+    @property
+    def is_last(self) -> bool:
+        return self.stop is None
+
+
+def split_sources(sources: Sequence[Source], *, part_bytes: int = PART_BYTES) -> list[Part]:
+    """The parts of regular files, in order; just one of a file that cannot be cut."""
+    parts: list[Part] = []
+    for number, source in enumerate(sources):
+        size = source.size_bytes or 0
+        assert source.path is not None
+        try:
+            if is_compressed(source.path):
+                parts.append(Part(number, is_compressed=True))
+                continue
+            can_be_cut = size > part_bytes and _begins_with_a_line(source.path)
+        except OSError:  # whoever reads the part will say so
+            can_be_cut = False
+        starts = range(0, size, part_bytes) if can_be_cut else range(1)
+        parts += [
+            Part(number, start, None if start == starts[-1] else start + part_bytes)
+            for start in starts
+        ]
+    return parts
+
+
+def weigh(parts: Sequence[Part], sources: Sequence[Source]) -> int:
+    """About how many bytes there are to scan, once decompressed."""
+    compressed = {part.source for part in parts if part.is_compressed}
+    return sum(
+        (source.size_bytes or 0) * (_COMPRESSION if number in compressed else 1)
+        for number, source in enumerate(sources)
+    )
+
+
+def read_part(
+    part: Part, source: Source, blocks: BlockReader, *, on_bytes: Callable[[int], None]
+) -> Iterator[Item]:
+    """What stands in one part of a source; with `pause` or `finish` at its end.
+
+    `on_bytes` is told of bytes as they lie on disk. Raises InputError where the source cannot be
+    opened or read to its end, after all that could be read.
+    """
+    if part.is_compressed:
+        yield from _read_compressed(source, blocks, on_bytes)
+        return
+    assert source.path is not None
+    at, stop = 0, part.stop
+    try:
+        with open(source.path, "rb", buffering=0) as file:
+            descriptor = file.fileno()
+            at = _line_start(descriptor, part.start)
+            stop = None if stop is None else _line_start(descriptor, stop)
+            os.lseek(descriptor, at, os.SEEK_SET)
+            while stop is None or at < stop:
+                space = blocks.space()
+                size = file.readinto(space if stop is None else space[: stop - at])
+                if not size:
+                    break
+                at += size
+                on_bytes(size)
+                yield from blocks.filled(size)
+    except OSError as error:
+        yield from blocks.finish()
+        raise unreadable(source.name, error) from None
+    if stop is None or at < stop:  # the end, maybe of a file that has become shorter
+        yield from blocks.finish()
+    else:
+        yield from blocks.pause()
+
+
+def _read_compressed(
+    source: Source, blocks: BlockReader, on_bytes: Callable[[int], None]
+) -> Iterator[Item]:
+    try:
+        for chunk in read_chunks(source, on_raw_bytes=on_bytes):
+            yield from blocks.feed(chunk)
+    except InputError:
+        yield from blocks.finish()
+        raise
+    yield from blocks.finish()
+
+
+def _begins_with_a_line(path: os.PathLike[str]) -> bool:
+    """Whether the first line stands on its own: else documents go over lines, maybe all of them."""
+    with open(path, "rb", buffering=0) as file:
+        head = file.read(_SEEK_BYTES)
+    reader = EventReader()
+    for _ in reader.feed(head[: head.find(b"\n") + 1]):
+        pass
+    return b"\n" in head and reader.is_neutral
+
+
+def _line_start(descriptor: int, offset: int) -> int:
+    """The first offset from this one on at which a line begins; at the file's end that."""
+    if offset == 0:
+        return 0
+    at = offset - 1
+    while data := os.pread(descriptor, _SEEK_BYTES, at):
+        found = data.find(b"\n")
+        if found >= 0:
+            return at + found + 1
+        at += len(data)
+    return at
