@@ -203,8 +203,8 @@ class Judge:
                 events -= 1
             else:
                 tally.note_time(instant_us, self.now_us)
-        if passed.last_us is not None:
-            tally.note_time(passed.last_us, self.now_us)
+        for instant_us in passed.seen_us:
+            tally.note_time(instant_us, self.now_us)
         tally.events += events
         tally.raw_events += events
         if events and AUDIT_STREAM not in tally.streams:

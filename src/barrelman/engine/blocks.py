@@ -57,8 +57,8 @@ class Passed:
     events: int = 0
     times_us: list[int | None] = field(default_factory=list)
     """When they happened, in order, where that was asked for; None for those without a time."""
-    last_us: int | None = None
-    """Else when the last of them happened, if its end shows it."""
+    seen_us: tuple[int, ...] = ()
+    """Else when some of them happened: the first and the last of a source or a part."""
     bodies: tuple[str, ...] = ()
     """Of BODIES those that may stand on one of their lines, the first time that they do."""
 
@@ -86,11 +86,15 @@ class BlockReader:
         self._is_timed = is_timed
         self._is_strict = is_strict
         self._limit_bytes = reader.line_limit_bytes
-        self._buffer = bytearray(min(BLOCK_BYTES, self._limit_bytes))
+        self._block = bytearray(min(BLOCK_BYTES, self._limit_bytes))
+        self._buffer = self._block
+        """The block; or `_large`, for a time, for a line that does not fit into it."""
+        self._large = bytearray()
         self._view = memoryview(self._buffer)
         self._filled = 0
         self.plain_bytes = 0
         """How many bytes have come."""
+        self._is_begun = False
         self._in_long_line = False
         self._blocks_without = 0
         self._unseen_bodies: tuple[str, ...] = BODIES
@@ -111,8 +115,8 @@ class BlockReader:
             yield from self.filled(len(piece))
 
     def space(self) -> memoryview:
-        """Where the next bytes belong; never empty."""
-        return self._view[self._filled :]
+        """Where the next bytes belong; never empty, and never more than a block."""
+        return self._view[self._filled : self._filled + len(self._block)]
 
     def filled(self, size: int) -> Iterator[Item]:
         """The first `size` bytes of `space` are there now. Exhaust it before the next call."""
@@ -135,11 +139,14 @@ class BlockReader:
 
     def pause(self) -> Iterator[Item]:
         """All lines so far are whole, and others go on from here: what is torn must show now."""
+        last = self._last
         yield from self._look_back()
+        if self._last and not self._is_timed:
+            yield _seen(last)
 
     def finish(self) -> Iterator[Item]:
         """The source has ended; what is open is truncated. Feed nothing after it."""
-        yield from self._look_back()
+        yield from self.pause()
         rest = self._view[: self._filled].tobytes()
         self._filled = 0
         event = None
@@ -156,10 +163,11 @@ class BlockReader:
         if self._filled < len(self._buffer):
             return
         if len(self._buffer) < self._limit_bytes and not self._in_long_line:
-            larger = bytearray(min(self._limit_bytes, 4 * len(self._buffer)))
-            larger[: self._filled] = self._view
-            self._buffer = larger
-            self._view = memoryview(larger)
+            held = self._view
+            if self._buffer is self._large or not self._large:
+                self._large = bytearray(min(self._limit_bytes, 4 * len(self._buffer)))
+            self._use(self._large)
+            self._view[: self._filled] = held
             return
         if not self._in_long_line:
             yield from self._look_back()
@@ -168,9 +176,18 @@ class BlockReader:
         self._filled = 0
 
     def _shift(self, start: int) -> None:
-        rest = self._filled - start
-        self._buffer[:rest] = self._buffer[start : self._filled]
-        self._filled = rest
+        """Lets go of what stands before; a rest that fits into the block is moved there."""
+        rest = self._view[start : self._filled]
+        if self._buffer is not self._block and len(rest) < len(self._block):
+            self._block[: len(rest)] = rest
+            self._use(self._block)
+        else:
+            self._buffer[: len(rest)] = bytes(rest)
+        self._filled = len(rest)
+
+    def _use(self, buffer: bytearray) -> None:
+        self._buffer = buffer
+        self._view = memoryview(buffer)
 
     # --- blocks of whole lines ---
 
@@ -209,6 +226,9 @@ class BlockReader:
     def _read_ordinary(self, sieve: Sieve, lines: int, end: int) -> Iterator[Item]:
         """The fast way: only lines that pass the sieve are touched one by one."""
         buffer, reader = self._buffer, self._reader
+        if not self._is_begun:
+            self._is_begun = True
+            yield _seen(self._view[: find(buffer, _NEWLINE, 0, end)].tobytes())
         passing = sieve.lines(buffer, end)
         if len(passing) > _PASSING_SHARE * lines:
             self._blocks_without = _BLOCKS_WITHOUT
@@ -230,14 +250,14 @@ class BlockReader:
                 yield Passed(passed)
                 yield from self._read_lines(at, end)
                 return
+        self._last = b""
         if at < end:
-            before = count(buffer, _NEWLINE, at, end)
+            before = lines - passed - len(passing)
             reader.pass_events(before)
+            passed += before
             start = rfind(buffer, _NEWLINE, at, end - 1) + 1
             self._last = self._view[max(at, start) : end - 1].tobytes()
-            yield Passed(passed + before, last_us=_time_at_end(self._last))
-        else:
-            self._last = b""
+        if passed:
             yield Passed(passed)
 
     def _read_all(self, start: int, end: int) -> Iterator[Item]:
@@ -310,8 +330,9 @@ class BlockReader:
 
     def _look_back(self) -> Iterator[Item]:
         """The line before, where it was passed over and is torn after all, is fed now."""
-        line, self._last = self._last, b""
+        line = self._last
         if line and not _is_whole(line):
+            self._last = b""
             self._reader.pass_events(-1)
             yield Passed(-1)
             yield from self._reader.feed(line + _NEWLINE)
@@ -323,6 +344,12 @@ def _is_whole(line: bytes) -> bool:
     except DecodeError:
         return False
     return True
+
+
+def _seen(line: bytes) -> Passed:
+    """Only the time of an event that is counted elsewhere."""
+    instant_us = _time_at_end(line)
+    return Passed() if instant_us is None else Passed(seen_us=(instant_us,))
 
 
 def _time_at_end(line: bytes) -> int | None:
