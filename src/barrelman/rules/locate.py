@@ -17,7 +17,6 @@ from typing import Protocol, TypeAlias
 
 from barrelman.errors import Place
 from barrelman.records import frozen
-from barrelman.rules.escape import source_offset
 
 Path: TypeAlias = tuple[str | int, ...]
 Span: TypeAlias = tuple[int, int]
@@ -76,6 +75,8 @@ class Spot:
         (start, end), exact = self.locator.find(self.base + path)
         source = self.locator.source
         if exact and offset is not None:
+            from barrelman.rules.escape import source_offset  # only a broken query asks for it
+
             start = source_offset(source.text, (start, end), offset)
         return source.place(start)
 
