@@ -2,23 +2,35 @@
 
 from __future__ import annotations
 
+import contextlib
 import glob
 import io
+import itertools
 import os
 import re
 import select
 import stat
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO, Final, TypeAlias
 
 from barrelman.errors import InputError, Place
-from barrelman.settings.decompress import decompress
+from barrelman.settings.decompress import (
+    LONGEST_MAGIC_BYTES,
+    decompress,
+    is_compressed_head,
+    may_be_compressed,
+)
+from barrelman.settings.readahead import ReadAhead
 
 CHUNK_BYTES: Final = 1024 * 1024
 STDIN_NAME: Final = "<stdin>"
+# What may wait decompressed, and what is read at once where it is read a second time.
+_AHEAD_BYTES: Final = 4 * 1024 * 1024
+_REREAD_BYTES: Final = 64 * 1024
 
 _COMPRESSED = re.compile(r"\.(?:gz|gzip|zst|zstd|bz2|xz)$", re.IGNORECASE)
 _DATE = r"\d{4}-?\d{2}-?\d{2}(?:[T_-]?\d{2}[-:]?\d{2}(?:[-:]?\d{2}(?:\.\d+)?)?)?"
@@ -56,7 +68,7 @@ def expand_sources(paths: Sequence[str]) -> list[Source | InputError]:
         try:
             found += _expand(path)
         except OSError as error:
-            found.append(_error(path, error))
+            found.append(unreadable(path, error))
     return found
 
 
@@ -120,7 +132,7 @@ def _expand_folder(folder: str) -> list[Source | InputError]:
             with os.scandir(current) as entries:
                 names = [entry.path for entry in entries if not entry.name.startswith(".")]
         except OSError as error:
-            errors.append(_error(current, error))
+            errors.append(unreadable(current, error))
             continue
         for name in sorted(names, reverse=True):
             if os.path.isdir(name):
@@ -146,7 +158,7 @@ def _sources_of(files: Iterable[str]) -> list[Source | InputError]:
         try:
             status = os.stat(file)
         except OSError as error:
-            found.append(_error(file, error))
+            found.append(unreadable(file, error))
             continue
         if stat.S_ISREG(status.st_mode):  # sockets and pipes in a folder are nobody's log
             found.append(_file_source(file, status))
@@ -171,7 +183,8 @@ def _age_key(path: str) -> SortKey:
     return (folders, plain, 2, 0, "", name)
 
 
-def _error(path: str, error: OSError) -> InputError:
+def unreadable(path: str, error: OSError) -> InputError:
+    """What to tell of a source that the system does not let us read."""
     return InputError(f"cannot be read: {error.strerror or error}", place=Place(path=path))
 
 
@@ -189,12 +202,21 @@ def read_chunks(
     cannot be opened or read to its end, after all that could be read.
     """
     try:
-        raw = _read_raw(source, stdin, idle_seconds if source.is_live else None)
-        yield from decompress(_count(raw, on_raw_bytes))
+        if source.is_live:
+            raw = _read_raw(source, stdin, idle_seconds)
+            yield from decompress(_count(raw, on_raw_bytes))
+        else:
+            yield from _read_file(source, stdin, on_raw_bytes)
     except OSError as error:
-        raise _error(source.name, error) from None
+        raise unreadable(source.name, error) from None
     except InputError as error:
         raise error.at(path=source.name) from None
+
+
+def is_compressed(path: Path) -> bool:
+    """Whether a regular file begins as one of the known formats does. Raises OSError as `open`."""
+    with open(path, "rb", buffering=0) as file:
+        return is_compressed_head(file.read(LONGEST_MAGIC_BYTES))
 
 
 def _count(chunks: Iterator[bytes], on_raw_bytes: Callable[[int], None] | None) -> Iterator[bytes]:
@@ -202,6 +224,82 @@ def _count(chunks: Iterator[bytes], on_raw_bytes: Callable[[int], None] | None) 
         if on_raw_bytes is not None and chunk:
             on_raw_bytes(len(chunk))
         yield chunk
+
+
+def _read_file(
+    source: Source, stdin: BinaryIO | None, on_raw_bytes: Callable[[int], None] | None
+) -> Iterator[bytes]:
+    with _opened(source, stdin) as file:
+        start = _seekable_from(file)
+        raw = _read_stream(file, None)
+        head = next(raw, b"")
+        chunks = itertools.chain((head,) if head else (), raw)
+        if may_be_compressed(head):
+            yield from _unpack_beside(chunks, file, start, on_raw_bytes)
+        else:
+            yield from _count(chunks, on_raw_bytes)
+
+
+def _opened(source: Source, stdin: BinaryIO | None) -> AbstractContextManager[BinaryIO | io.FileIO]:
+    if source.path is None:
+        return contextlib.nullcontext(stdin or sys.stdin.buffer)
+    return open(source.path, "rb", buffering=0)
+
+
+def _seekable_from(file: BinaryIO | io.FileIO) -> int | None:
+    """Where reading will begin; None where nothing can be read a second time."""
+    try:
+        if stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+            return file.tell()
+    except (OSError, ValueError):  # a stream in memory
+        pass
+    return None
+
+
+def _unpack_beside(
+    raw: Iterator[bytes],
+    file: BinaryIO | io.FileIO,
+    start: int | None,
+    on_raw_bytes: Callable[[int], None] | None,
+) -> Iterator[bytes]:
+    """Decompresses in a thread, a few pieces ahead of who takes them: decoders release the
+    interpreter lock. `on_raw_bytes` is called from here, when what was read is seen to have grown.
+    """
+    ahead = ReadAhead(max_bytes=_AHEAD_BYTES)
+    read_bytes = told_bytes = 0
+
+    def count() -> Iterator[bytes]:
+        nonlocal read_bytes
+        for chunk in raw:
+            read_bytes += len(chunk)
+            yield chunk
+
+    def reread() -> Iterator[bytes]:
+        nonlocal read_bytes
+        at = 0
+        while not ahead.is_stopped:
+            chunk = os.pread(file.fileno(), _REREAD_BYTES, (start or 0) + at)
+            if not chunk:
+                return
+            at += len(chunk)
+            read_bytes = max(read_bytes, at)
+            yield chunk
+
+    def tell() -> None:
+        nonlocal told_bytes
+        fresh_bytes = read_bytes - told_bytes
+        if on_raw_bytes is not None and fresh_bytes:
+            told_bytes += fresh_bytes
+            on_raw_bytes(fresh_bytes)
+
+    try:
+        for piece in ahead.run(decompress(count(), reread=reread if start is not None else None)):
+            tell()
+            yield piece
+    except (InputError, OSError):
+        tell()
+        raise
+    tell()
 
 
 def _read_raw(
