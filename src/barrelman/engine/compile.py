@@ -75,6 +75,8 @@ class Evidence:
 class Predicate:
     """A compiled query. Frozen: it holds no state between events."""
 
+    node: Node = field(repr=False)
+    catalogue: Catalogue = field(repr=False)
     raw: Leaf
     document: Leaf
     uses_now: bool
@@ -100,6 +102,8 @@ def compile_query(node: Node, catalogue: Catalogue) -> Predicate:
     raw = _Compiler(catalogue, Scope(Shape.RAW))
     document = _Compiler(catalogue, Scope(Shape.DOCUMENT))
     return Predicate(
+        node=node,
+        catalogue=catalogue,
         raw=raw.function(node),
         document=document.function(node),
         uses_now=raw.uses_now or document.uses_now,

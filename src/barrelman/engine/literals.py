@@ -6,8 +6,8 @@ that any line could match. It speaks of one audit event written as JSON on one l
 
 A key or a text is looked for as any JSON encoder spells it: in ASCII, without the characters that
 some encoders escape. What is left of a text then is its *pieces*. An encoder may still write any
-character as `\\uXXXX`: whoever uses a piece must let lines pass on which one of its characters may
-be spelled so.
+character as `\\uXXXX`, and a slash as `\\/`: whoever uses a piece must let lines pass on which one
+of its characters may be spelled so.
 """
 
 from __future__ import annotations
@@ -80,6 +80,17 @@ class Need:
 
     clauses: tuple[Clause, ...] | None = ()
     reasons: tuple[str, ...] = ()
+    keys: tuple[Clause, ...] = ()
+    """Clauses as well, that speak of the names of fields only."""
+
+    @property
+    def all_clauses(self) -> tuple[Clause, ...]:
+        return (*(self.clauses or ()), *self.keys)
+
+    @property
+    def is_met_by_any(self) -> bool:
+        """Whether any line could match, as far as this tells."""
+        return self.clauses is not None and not self.all_clauses
 
 
 _NEVER: Final = Need(None)
@@ -201,9 +212,23 @@ def absence_of(name: str) -> bool:
 
 
 def _key_pieces(name: str, *, is_end: bool) -> list[bytes]:
-    """Of a field's name only the last part must stand on the line: keys may be dotted."""
-    last = name.rpartition(".")[2]
-    return pieces(last, is_start=False, is_end=is_end, unsafe=_UNSAFE_IN_KEYS)
+    """What the keys on the way to a field hold: each part of its name, the last one to its end.
+
+    Keys may be dotted, so that only the first part is known to begin one.
+    """
+    parts = name.removeprefix(f"{AUDIT}.").split(".")
+    is_top = name.startswith(f"{AUDIT}.")
+    last = len(parts) - 1
+    return [
+        piece
+        for number, part in enumerate(parts)
+        for piece in pieces(
+            part,
+            is_start=is_top and number == 0,
+            is_end=is_end and number == last,
+            unsafe=_UNSAFE_IN_KEYS,
+        )
+    ]
 
 
 def _values_need(name: str, kind: FieldType | None, value: Value | None) -> Need:
@@ -265,36 +290,42 @@ def _may_be_no_string(text: str) -> bool:
 
 def _both(need: Need, key: Iterable[bytes]) -> Need:
     assert need.clauses is not None
-    return Need((*need.clauses, *(frozenset([piece]) for piece in key)), need.reasons)
+    keys = (*need.keys, *(frozenset([piece]) for piece in key))
+    return Need(need.clauses, need.reasons, keys)
 
 
 def _all_of(needs: list[Need]) -> Need:
     clauses: dict[Clause, None] = {}
+    keys: dict[Clause, None] = {}
     reasons: dict[str, None] = {}
     for need in needs:
         if need.clauses is None:
             return _NEVER
         clauses.update(dict.fromkeys(need.clauses))
+        keys.update(dict.fromkeys(need.keys))
         reasons.update(dict.fromkeys(need.reasons))
-    return Need(tuple(clauses), tuple(reasons))
+    return Need(tuple(clauses), tuple(reasons), tuple(keys))
 
 
 def _any_of(needs: list[Need]) -> Need:
-    """Of each branch its rarest clause; branches that have a clause in common keep it whole."""
+    """Of each branch its rarest clause; clauses that all branches have stay by themselves."""
     possible = [need for need in needs if need.clauses is not None]
     if not possible:
         return _NEVER
     reasons = tuple(dict.fromkeys(reason for need in possible for reason in need.reasons))
-    if not all(need.clauses for need in possible):
+    if any(need.is_met_by_any for need in possible):
         return Need(reasons=reasons)
-    shared = [
-        clause
-        for clause in possible[0].clauses or ()
-        if all(clause in (need.clauses or ()) for need in possible)
-    ]
-    rarest = [min(need.clauses or (), key=share_of) for need in possible]
-    clauses = dict.fromkeys([frozenset().union(*rarest), *shared])
-    return Need(tuple(clauses), reasons)
+    rarest = [min(need.all_clauses, key=share_of) for need in possible]
+    first, *others = (set(need.all_clauses) for need in possible)
+    shared = first.intersection(*others)
+    clauses = dict.fromkeys(
+        [
+            frozenset().union(*rarest),
+            *(clause for clause in possible[0].clauses or () if clause in shared),
+        ]
+    )
+    keys = tuple(clause for clause in possible[0].keys if clause in shared)
+    return Need(tuple(clauses), reasons, keys)
 
 
 # --- how often a piece occurs --------------------------------------------------------------
@@ -310,8 +341,8 @@ _WORDS_BY_SHARE: Final = {
     0.3: "apiGroup node kubelet system:node",
     0.15: "pods",
     0.1: "requestObject responseObject spec image status host containers env value nodes leases "
-    "configmaps secrets default update",
-    0.06: "list create watch services endpoints kubectl",
+    "configmaps secrets default update path resources",
+    0.06: "list create watch services endpoints kubectl subresource events",
     0.03: "delete patch",
 }
 _SHARES: Final = {word: share for share, words in _WORDS_BY_SHARE.items() for word in words.split()}

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from barrelman.engine.compile import Predicate
+from barrelman.engine.index import RuleIndex
 from barrelman.records.event import Event
 from barrelman.records.indices import IndexPatterns
 
@@ -24,12 +25,14 @@ class Entry:
     patterns: IndexPatterns
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Readers:
     """The rules that read a data stream: those without and those with an eye on the time."""
 
     plain: tuple[Entry, ...]
     timed: tuple[int, ...]
+    index: RuleIndex | None = None
+    """Of the plain ones, once a raw event asks for it."""
 
 
 class RuleSet:
@@ -49,13 +52,21 @@ class RuleSet:
         for each run.
         """
         readers = self._readers_of(stream)
-        found = [
-            entry.number for entry in readers.plain if entry.predicate.matches(event, now_ms=0)
-        ]
+        if event.is_document:
+            found = [
+                entry.number for entry in readers.plain if entry.predicate.matches(event, now_ms=0)
+            ]
+        else:
+            index = readers.index or self._indexed(readers)
+            found = [readers.plain[at].number for at in index.matches(event)]
         if readers.timed:
             found += readers.timed
             found.sort()
         return found
+
+    def _indexed(self, readers: Readers) -> RuleIndex:
+        readers.index = RuleIndex([entry.predicate for entry in readers.plain])
+        return readers.index
 
     def unread(self, number: int, streams: Collection[str | None]) -> bool:
         """Whether no data stream of these is one that this rule reads."""

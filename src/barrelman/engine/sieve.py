@@ -28,9 +28,11 @@ Check: TypeAlias = tuple[Clause, ...]
 TRUNCATED: Final = b'truncated"'
 
 _NEWLINE = b"\n"
-_ESCAPE = b"\\u"
-# Nanoseconds a line, as measured: to search for one more piece, and to decode and judge it.
+_ESCAPE = b"\\"
+# Nanoseconds a line, as measured: to search for one more piece, to confirm what was found, and to
+# decode and judge it.
 _SEARCH_COST = 35
+_CONFIRM_COST = 1200
 _JUDGE_COST = 6000
 # With pieces searched one by one, how many are still faster than one pass for all of them.
 _FEW = 8
@@ -53,6 +55,14 @@ class Plan:
     confirmed: Check = ()
 
 
+@dataclass(frozen=True, slots=True)
+class _Confirmed:
+    """Of a piece: what else must stand on its lines, and how that may be spelled otherwise."""
+
+    checks: tuple[Check, ...]
+    guards: tuple[bytes, ...]
+
+
 class Sieve:
     """Frozen: it may be used for any number of scans at once."""
 
@@ -71,8 +81,8 @@ class Sieve:
         self.pieces = tuple(searched)
         self.guarded_rows = _rows(piece for plan in plans for piece in plan.searched or ())
         guards = _guards(self.guarded_rows, as_regex=not one_by_one)
-        self._searched: list[tuple[bytes, tuple[Check, ...] | None]] = [
-            (piece, None if checks is None else tuple(sorted(checks, key=repr)))
+        self._searched: list[tuple[bytes, _Confirmed | None]] = [
+            (piece, None if checks is None else _confirmed(checks))
             for piece, checks in searched.items()
         ]
         self._searched += [(guard, None) for guard in guards]
@@ -88,12 +98,12 @@ class Sieve:
 
     def _lines_one_by_one(self, data: bytearray, end: int) -> list[Line]:
         found: dict[int, int] = {}
-        for piece, checks in self._searched:
+        for piece, confirmed in self._searched:
             at = find(data, piece, 0, end)
             while at >= 0:
                 start = rfind(data, _NEWLINE, 0, at) + 1
                 stop = find(data, _NEWLINE, at, end)
-                if checks is None or _passes(data, start, stop, checks):
+                if confirmed is None or _passes(data, start, stop, confirmed):
                     found[start] = stop
                 at = find(data, piece, stop, end)
         return sorted(found.items())
@@ -112,8 +122,8 @@ class Sieve:
                 stop = find(data, _NEWLINE, inside, end)
                 passed = False
             if not passed:
-                checks = searched[number][1]
-                if checks is None or _passes(data, start, stop, checks):
+                confirmed = searched[number][1]
+                if confirmed is None or _passes(data, start, stop, confirmed):
                     passed = True
                     lines.append((start, stop))
         return lines
@@ -121,7 +131,7 @@ class Sieve:
 
 def build_sieve(needs: Sequence[Need]) -> Sieve | None:
     """The sieve of rules with these needs; None where one of them can match any line."""
-    if not all(need.clauses is None or need.clauses for need in needs):
+    if any(need.is_met_by_any for need in needs):
         return None
     one_by_one = Sieve(_plan(_narrowed(need) for need in needs), one_by_one=True)
     cost = len(one_by_one.pieces) + len(one_by_one.guarded_rows)
@@ -132,42 +142,59 @@ def build_sieve(needs: Sequence[Need]) -> Sieve | None:
     return one_by_one if cost <= _MANY_WITHOUT_HYPERSCAN else None
 
 
-def _passes(data: bytearray, start: int, stop: int, checks: tuple[Check, ...]) -> bool:
-    """Whether all clauses of one of the checks have a piece on the line, or may have."""
-
-    def stands(piece: bytes) -> bool:
-        return find(data, piece, start, stop) >= 0
-
-    for check in checks:
-        if all(any(map(stands, clause)) for clause in check):
-            return True
-    if not stands(_ESCAPE):
-        return False
+def _confirmed(checks: set[Check]) -> _Confirmed:
     rows = _rows(piece for check in checks for clause in check for piece in clause)
-    return any(map(stands, _guards(rows, as_regex=False)))
+    return _Confirmed(tuple(sorted(checks, key=repr)), tuple(_guards(rows, as_regex=False)))
+
+
+def _passes(data: bytearray, start: int, stop: int, confirmed: _Confirmed) -> bool:
+    """Whether all clauses of one of the checks have a piece on the line, or may have."""
+    for check in confirmed.checks:
+        for clause in check:
+            for piece in clause:
+                if find(data, piece, start, stop) >= 0:
+                    break
+            else:
+                break
+        else:
+            return True
+    if find(data, _ESCAPE, start, stop) < 0:
+        return False
+    return any(find(data, guard, start, stop) >= 0 for guard in confirmed.guards)
 
 
 def _plan(needs: Iterable[Need]) -> list[Plan]:
     """Chooses clauses so that all rules together search for little and let little pass."""
     listed = list(needs)
-    order = sorted(
-        range(len(listed)), key=lambda n: min(map(share_of, listed[n].clauses or [frozenset()]))
-    )
+    rarest = [min(map(share_of, need.all_clauses), default=0.0) for need in listed]
     chosen: set[bytes] = set()
+    unconfirmed: set[bytes] = set()
     plans = [Plan(None)] * len(listed)
-    for number in order:
-        clauses = listed[number].clauses
-        if clauses is None:
+    for number in sorted(range(len(listed)), key=rarest.__getitem__):
+        need = listed[number]
+        if need.clauses is None:
             continue
-        best = min(clauses, key=lambda clause: (_cost(clause, chosen), sorted(clause)))
-        chosen |= best
-        plans[number] = Plan(best, _confirming(clauses, best))
+        choices = [
+            Plan(clause, _confirming(need.clauses, clause))
+            for clause in sorted(need.all_clauses, key=sorted)
+        ]
+        best = min(choices, key=lambda plan: _cost(plan, chosen, unconfirmed))
+        assert best.searched is not None
+        chosen |= best.searched
+        if not best.confirmed:
+            unconfirmed |= best.searched
+        plans[number] = best
     return plans
 
 
-def _cost(clause: Clause, chosen: set[bytes]) -> float:
-    new = clause - chosen
-    return share_of(new) * _JUDGE_COST + len(new) * _SEARCH_COST
+def _cost(plan: Plan, chosen: set[bytes], unconfirmed: set[bytes]) -> float:
+    """What a rule adds to the nanoseconds a line, given what is searched for already."""
+    assert plan.searched is not None
+    new = plan.searched - chosen
+    passing = share_of(plan.searched - unconfirmed)
+    for clause in plan.confirmed:
+        passing *= share_of(clause)
+    return len(new) * _SEARCH_COST + share_of(new) * _CONFIRM_COST + passing * _JUDGE_COST
 
 
 def _confirming(clauses: Iterable[Clause], searched: Clause) -> Check:
@@ -189,7 +216,11 @@ def _narrowed(need: Need) -> Need:
     """The need with each piece cut down to a run of letters with few guards."""
     if need.clauses is None:
         return need
-    return Need(tuple(frozenset(map(_narrow, clause)) for clause in need.clauses), need.reasons)
+    clauses, keys = (
+        tuple(frozenset(map(_narrow, clause)) for clause in part)
+        for part in (need.clauses, need.keys)
+    )
+    return Need(clauses, need.reasons, keys)
 
 
 def _narrow(piece: bytes) -> bytes:
@@ -209,11 +240,13 @@ def _guards(rows: tuple[int, ...], *, as_regex: bool) -> list[bytes]:
     holds these characters.
     """
     if not as_regex:
-        return [b"\\u00%x" % row for row in rows]
+        slash = [b"\\/"] if 2 in rows else []
+        return [b"\\u00%x" % row for row in rows] + slash
     letters = b"".join(b"%x" % row for row in rows if row > 3)
     guards = [rb"\\u00[%s]" % letters] if letters else []
     if 2 in rows:
         guards.append(rb"\\u002[^6]")
+        guards.append(rb"\\/")  # a slash is one of them
     if 3 in rows:
         guards.append(rb"\\u003[^cCeE]")
     return guards
