@@ -35,11 +35,8 @@ types: $(VENV)/.installed-dev
 
 check: test lint types
 
-bench: $(VENV)/.installed
-	@mkdir -p benchmarks/data
-	@test -f benchmarks/data/256m.log || \
-		$(BIN)/python benchmarks/generate.py benchmarks/data/256m.log --mib 256
-	@$(BIN)/python benchmarks/compare.py benchmarks/data/256m.log
+bench: $(VENV)/.installed-bench
+	@$(BIN)/python benchmarks/compare.py $(or $(SUITES),all) --mib $(or $(MIB),2048)
 
 clean:
 	@rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis build dist benchmarks/data
@@ -54,6 +51,11 @@ $(VENV)/.installed: pyproject.toml | $(BIN)/python
 $(VENV)/.installed-dev: pyproject.toml | $(BIN)/python
 	@echo "installing barrelman and its test tools into $(VENV)" >&2
 	@$(PIP) --editable '.[dev]'
+	@touch $(VENV)/.installed $@
+
+$(VENV)/.installed-bench: pyproject.toml | $(BIN)/python
+	@echo "installing barrelman and what it is measured against into $(VENV)" >&2
+	@$(PIP) --editable '.[bench]'
 	@touch $(VENV)/.installed $@
 
 # PYTHON=… picks an interpreter; otherwise the first one that is new enough and has venv.

@@ -44,8 +44,9 @@ def test_many_rules_are_ready_and_the_same_each_time(tmp_path: Path) -> None:
         (
             "not user.name:(a or b* or *c* or *d or e*f_)",
             (
-                """(NOT coalesce((("user"."username" = 'a' OR starts_with("user"."username", 'b') """
-                """OR contains("user"."username", 'c') OR ends_with("user"."username", 'd') """
+                """(NOT coalesce((("user"."username" = 'a' """
+                """OR starts_with("user"."username", 'b') OR contains("user"."username", 'c') """
+                """OR ends_with("user"."username", 'd') """
                 """OR "user"."username" LIKE 'e%f^_' ESCAPE '^')), false))"""
             ),
         ),
