@@ -24,38 +24,44 @@ def list_rules(
     given = read_rule_paths(paths, include_all=include_all)
     load = given if no_pack else merge(read_pack(), given=given)
     if _is_json(format_):
-        _print_json([_listed(each) for each in load.rules])
+        print_json([_listed(each) for each in load.rules])
     else:
         _print_table(load.rules, with_schedule=True)
-    return _finish(load, draw=False)
+    return finish(load, draw=False)
 
 
 def check_rules(paths: Sequence[str], *, include_all: bool, format_: str | None) -> int:
     load = read_rule_paths(paths, include_all=include_all) if paths else read_pack()
     as_json = _is_json(format_)
     if as_json:
-        _print_json([_checked(each) for each in load.rules])
+        print_json([_checked(each) for each in load.rules])
     else:
         _print_table(load.rules, with_schedule=False)
-    return _finish(load, draw=not as_json)
+    return finish(load, draw=not as_json)
 
 
 def show_rules(what: Sequence[str], *, paths: Sequence[str], format_: str | None) -> int:
-    shown: list[LoadedRule] = []
+    load = rules_named(what, paths=paths)
+    if _is_json(format_):
+        print_json([each.rule.parameters if each.rule else _checked(each) for each in load.rules])
+    else:
+        _print_rules(load.rules)
+    return finish(load, draw=True)
+
+
+def rules_named(what: Sequence[str], *, paths: Sequence[str]) -> RuleLoad:
+    """The rules of files and folders, and those of the pack or of `paths` with a name or id."""
+    found: list[LoadedRule] = []
     errors: list[BarrelmanError] = []
     known = merge(read_pack(), given=read_rule_paths(paths, include_all=True))
     for each in what:
         if os.path.exists(each):
             load = read_rule_paths([each], include_all=True)
-            shown.extend(load.rules)
+            found.extend(load.rules)
             errors.extend(load.errors)
         else:
-            shown.extend(_named(each, known.rules))
-    if _is_json(format_):
-        _print_json([each.rule.parameters if each.rule else _checked(each) for each in shown])
-    else:
-        _print_rules(shown)
-    return _finish(RuleLoad(tuple(shown), errors=(*known.errors, *errors)), draw=True)
+            found.extend(_named(each, known.rules))
+    return RuleLoad(tuple(found), errors=(*known.errors, *errors))
 
 
 def _checked(loaded: LoadedRule) -> dict[str, Any]:
@@ -103,7 +109,8 @@ def _is_json(format_: str | None) -> bool:
     return format_ == "json"
 
 
-def _print_json(items: Sequence[Any]) -> None:
+def print_json(items: Sequence[Any]) -> None:
+    """Indented, for reading."""
     json.dump(items, sys.stdout, indent=2, ensure_ascii=False)
     sys.stdout.write("\n")
 
@@ -206,7 +213,7 @@ def _facts(loaded: LoadedRule, rule: Rule) -> Iterable[tuple[str, str]]:
         yield "note", note
 
 
-def _finish(load: RuleLoad, *, draw: bool) -> int:
+def finish(load: RuleLoad, *, draw: bool) -> int:
     """What is wrong, on stderr, and the exit code."""
     invalid = [each for each in load.rules if each.status == "invalid"]
     if draw:

@@ -1,4 +1,4 @@
-"""`barrelman rules`: list, show and check rules without scanning anything."""
+"""`barrelman rules`: list, show, check and explain rules without scanning anything."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ Exit codes: 0 all fine, 2 a rule is invalid or a file cannot be read.
 
 @click.group(epilog=_EPILOG)
 def rules() -> None:
-    """Lists, shows and checks rules.
+    """Lists, shows, checks and explains rules.
 
     A rule is ready, unsupported (valid, but its type or language does not run here yet) or
     invalid (broken).
@@ -69,3 +69,18 @@ def show(what: tuple[str, ...], paths: tuple[str, ...], format_: str | None) -> 
     from barrelman.cli.listing import show_rules
 
     return show_rules(what, paths=paths, format_=format_)
+
+
+@rules.command()
+@click.argument("what", nargs=-1, metavar="[PATH|NAME|ID]…")
+@click.option("--rules", "paths", multiple=True, metavar="PATH", help="Look for names there, too.")
+@_FORMAT
+def explain(what: tuple[str, ...], paths: tuple[str, ...], format_: str | None) -> int:
+    """Says which bytes a line must hold for a rule to match it, and what is searched for.
+
+    A scan decodes only the lines that hold what some rule needs. Where any line could match, it
+    says why; one such rule among those that run, and every event is decoded.
+    """
+    from barrelman.cli.explaining import explain_rules
+
+    return explain_rules(what, paths=paths, format_=format_)

@@ -111,6 +111,11 @@ def compile_query(node: Node, catalogue: Catalogue) -> Predicate:
     )
 
 
+def compile_raw(node: Node, catalogue: Catalogue) -> Leaf:
+    """The predicate on raw events alone: a part of a query that `compile_query` takes whole."""
+    return _Compiler(catalogue, Scope(Shape.RAW)).function(node)
+
+
 class _Compiler:
     """One function under construction: its leaves are gathered as names of its namespace."""
 

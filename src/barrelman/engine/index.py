@@ -9,12 +9,25 @@ The answers are those of the rules' own predicates, on an event that has that fi
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import product
 from typing import Any, Final, TypeAlias
 
-from barrelman.engine.compile import Leaf, Predicate, compile_query
-from barrelman.query.ast import And, Is, Node, Not, Or, Pattern, Range, Text, Within
+from barrelman.engine.compile import Leaf, Predicate, compile_raw
+from barrelman.query.ast import (
+    And,
+    Exists,
+    Is,
+    Nested,
+    Node,
+    Not,
+    Or,
+    Pattern,
+    Range,
+    Text,
+    Within,
+)
 from barrelman.records.event import Event, JsonObject
 from barrelman.records.fields import AUDIT, Catalogue, FieldType
 
@@ -26,20 +39,16 @@ _MOST_REFILLS: Final = 8
 _TABLE_TYPES: Final = (FieldType.KEYWORD, FieldType.LONG)
 
 
-class _Ambiguous:
-    """The field has several values, or one that is no text and no whole number."""
-
-
-_AMBIGUOUS: Final = _Ambiguous()
 _Value: TypeAlias = str | int | None
-_Read: TypeAlias = Callable[[JsonObject], "_Value | _Ambiguous"]
 
 
 @dataclass(frozen=True, slots=True)
 class _Field:
-    """Where a field stands in a raw event, and how else it could be spelled there."""
+    """Where a field stands in a raw event."""
 
-    path: tuple[str, ...]
+    parent: str | None
+    """None: the event itself."""
+    key: str
     names: tuple[str, ...]
     """What rules call it, and what is made of it alone."""
     spellings: tuple[str, ...] = ()
@@ -49,37 +58,13 @@ class _Field:
         """An event that has nothing but this field."""
         if value is None:
             return Event({})
-        body: Any = value
-        for key in reversed(self.path):
-            body = {key: body}
-        return Event(body)
-
-    def reader(self) -> _Read:
-        if len(self.path) == 1:
-            (key,) = self.path
-            return lambda body: _single(body.get(key))
-        parent, key = self.path
-        dotted = f"{parent}.{self.names[0].removeprefix(f'{AUDIT}.{parent}.')}"
-        others = self.spellings
-
-        def read(body: JsonObject) -> _Value | _Ambiguous:
-            node = body.get(parent)
-            if dotted in body or (others and node and any(each in node for each in others)):
-                return _AMBIGUOUS
-            if type(node) is dict:
-                return _single(node.get(key))
-            return None if node is None else _AMBIGUOUS
-
-        return read
-
-
-def _single(value: Any) -> _Value | _Ambiguous:
-    return value if value is None or type(value) is str or type(value) is int else _AMBIGUOUS
+        body: JsonObject = {self.key: value}
+        return Event(body if self.parent is None else {self.parent: body})
 
 
 def _audit(*path: str, also: str = "") -> _Field:
     names = (f"{AUDIT}.{'.'.join(path)}", *also.split())
-    return _Field(path, names)
+    return _Field(path[0] if len(path) > 1 else None, path[-1], names)
 
 
 # The most telling ones first.
@@ -91,7 +76,8 @@ _FIELDS: Final = (
     _audit("userAgent", also="user_agent.original"),
     _audit("objectRef", "namespace", also="orchestrator.namespace"),
     _Field(
-        ("annotations", "authorization.k8s.io/decision"),
+        "annotations",
+        "authorization.k8s.io/decision",
         (f"{AUDIT}.annotations.authorization_k8s_io/decision", "event.outcome"),
         (
             "authorization_k8s_io/decision",
@@ -104,6 +90,15 @@ _FIELDS: Final = (
     _audit("stage"),
     _audit("level"),
 )
+OPTIONAL_MEMBERS: Final = (
+    "objectRef",
+    "impersonatedUser",
+    "requestObject",
+    "responseObject",
+    "responseStatus",
+    "annotations",
+)
+"""What many events lack, and rules speak of."""
 _BY_NAME: Final = {name: field for field in _FIELDS for name in field.names}
 
 
@@ -111,7 +106,7 @@ class _Table:
     """Of one field: for each value the rules that it leaves, as the bits of a number."""
 
     def __init__(self, field: _Field, all_rules: int) -> None:
-        self.read = field.reader()
+        self.parent, self.key, self.spellings = field.parent, field.key, field.spellings
         self.known: dict[_Value, int] = {}
         self._field = field
         self._all_rules = all_rules
@@ -119,7 +114,7 @@ class _Table:
         self._refills = 0
 
     def add(self, node: Node, rules: int, catalogue: Catalogue) -> None:
-        leaf, others = self._asked.get(node) or (compile_query(node, catalogue).raw, 0)
+        leaf, others = self._asked.get(node) or (compile_raw(node, catalogue), 0)
         self._asked[node] = leaf, others | rules
 
     def learn(self, value: _Value) -> int:
@@ -162,19 +157,30 @@ class RuleIndex:
                 table = tables.setdefault(field, _Table(field, all_rules))
                 table.add(node, 1 << position, predicate.catalogue)
             whole = And(tuple(rest))
-            self._rest.append(compile_query(whole, predicate.catalogue).raw if rest else None)
+            self._rest.append(compile_raw(whole, predicate.catalogue) if rest else None)
         self._tables = [tables[field] for field in _FIELDS if field in tables]
+        self._members = self._by_members(predicates)
         self._positions: dict[int, tuple[int, ...]] = {}
 
     def matches(self, event: Event) -> list[int]:
         """Positions of the rules that match a raw event, in order."""
         body = event.body
-        left = self._all_rules
+        left = self._members.get(tuple(map(body.__contains__, OPTIONAL_MEMBERS)))
+        if left is None or "." in "".join(body):  # a dotted key is another way to spell a field
+            return self._ask_all(event)
         for table in self._tables:
-            value = table.read(body)
-            if value.__class__ is _Ambiguous:
-                return [at for at, leaf in enumerate(self._whole) if leaf(event, 0)]
-            known = table.known.get(value)  # type: ignore[arg-type]
+            node = body if table.parent is None else body.get(table.parent)
+            value: Any = None
+            if node is not None:
+                if node.__class__ is not dict:
+                    return self._ask_all(event)
+                value = node.get(table.key)
+                kind = value.__class__
+                if kind is not str and kind is not int and value is not None:
+                    return self._ask_all(event)
+                if table.spellings and any(key in node for key in table.spellings):
+                    return self._ask_all(event)
+            known = table.known.get(value)
             left &= self._learn(table, value) if known is None else known
             if not left:
                 return []
@@ -183,6 +189,10 @@ class RuleIndex:
             positions = self._list(left)
         rest = self._rest
         return [at for at in positions if (leaf := rest[at]) is None or leaf(event, 0)]
+
+    def _ask_all(self, event: Event) -> list[int]:
+        """Where a field has several values, or one that is no text and no whole number."""
+        return [at for at, leaf in enumerate(self._whole) if leaf(event, 0)]
 
     def _learn(self, table: _Table, value: Any) -> int:
         left = table.learn(value)
@@ -196,12 +206,42 @@ class RuleIndex:
         self._rest = list(self._whole)
         return left
 
+    def _by_members(self, predicates: Sequence[Predicate]) -> dict[tuple[bool, ...], int]:
+        """For each set of optional members that an event has, the rules that it leaves."""
+        needed = [_needed_members(predicate.node) for predicate in predicates]
+        found = {}
+        for present in product((False, True), repeat=len(OPTIONAL_MEMBERS)):
+            absent = {m for m, there in zip(OPTIONAL_MEMBERS, present, strict=True) if not there}
+            rules = (1 << at for at, members in enumerate(needed) if absent.isdisjoint(members))
+            found[present] = sum(rules)
+        return found
+
     def _list(self, rules: int) -> tuple[int, ...]:
         if len(self._positions) >= _MOST_VALUES:
             self._positions.clear()
         found = tuple(at for at in range(len(self._whole)) if rules >> at & 1)
         self._positions[rules] = found
         return found
+
+
+def _needed_members(node: Node) -> frozenset[str]:
+    """The members without which a raw event, its keys not dotted, cannot match."""
+    match node:
+        case And(children):
+            return frozenset().union(*map(_needed_members, children))
+        case Or(children) if children:
+            first, *others = map(_needed_members, children)
+            return first.intersection(*others)
+        case (
+            Is(Text(name))
+            | Range(Text(name))
+            | Within(Text(name))
+            | Exists(Text(name))
+            | Nested(Text(name))
+        ) if name.startswith(f"{AUDIT}."):
+            member = name.removeprefix(f"{AUDIT}.").partition(".")[0]
+            return frozenset([member]) & frozenset(OPTIONAL_MEMBERS)
+    return frozenset()
 
 
 def _conjuncts(node: Node) -> Iterator[Node]:

@@ -15,6 +15,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Final, TypeAlias
 
 from barrelman.query.ast import (
@@ -350,6 +351,7 @@ _BY_LETTERS: Final = {1: 1.0, 2: 0.5, 3: 0.06, 4: 0.02, 5: 0.008}
 _RARE: Final = 0.004
 
 
+@lru_cache(maxsize=65_536)
 def share_of(clause: Clause) -> float:
     """A guess at the share of events that hold a piece of the clause; 1 is each of them.
 
@@ -358,6 +360,7 @@ def share_of(clause: Clause) -> float:
     return min(1.0, sum(_share_of_piece(piece) for piece in clause))
 
 
+@lru_cache(maxsize=65_536)
 def _share_of_piece(piece: bytes) -> float:
     text = piece.decode("ascii").strip('"')
     known = _SHARES.get(text, _SHARES.get(text.strip(":-/. "), 0.0))

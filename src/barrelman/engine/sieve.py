@@ -36,6 +36,8 @@ _CONFIRM_COST = 1200
 _JUDGE_COST = 6000
 # With pieces searched one by one, how many are still faster than one pass for all of them.
 _FEW = 8
+# More rules than this are not even tried.
+_MOST_RULES_ONE_BY_ONE = 3 * _FEW
 # Without Hyperscan, how many pieces are still searched faster than lines are decoded.
 _MANY_WITHOUT_HYPERSCAN = 60 if IS_FAST else 6
 _MOST_CHECKS = 4
@@ -133,11 +135,14 @@ def build_sieve(needs: Sequence[Need]) -> Sieve | None:
     """The sieve of rules with these needs; None where one of them can match any line."""
     if any(need.is_met_by_any for need in needs):
         return None
+    has_hyperscan = is_available()
+    if has_hyperscan and len(needs) > _MOST_RULES_ONE_BY_ONE:
+        return Sieve(_plan(needs), one_by_one=False)
     one_by_one = Sieve(_plan(_narrowed(need) for need in needs), one_by_one=True)
     cost = len(one_by_one.pieces) + len(one_by_one.guarded_rows)
     if cost <= _FEW:
         return one_by_one
-    if is_available():
+    if has_hyperscan:
         return Sieve(_plan(needs), one_by_one=False)
     return one_by_one if cost <= _MANY_WITHOUT_HYPERSCAN else None
 
@@ -161,6 +166,12 @@ def _passes(data: bytearray, start: int, stop: int, confirmed: _Confirmed) -> bo
     if find(data, _ESCAPE, start, stop) < 0:
         return False
     return any(find(data, guard, start, stop) >= 0 for guard in confirmed.guards)
+
+
+def plan_of(need: Need) -> Plan:
+    """What would be done about one rule that had a sieve of its own; not of one that declines."""
+    (plan,) = _plan([_narrowed(need)])
+    return plan
 
 
 def _plan(needs: Iterable[Need]) -> list[Plan]:
