@@ -9,7 +9,7 @@ string, URL-encoded ones included.
 from __future__ import annotations
 
 import re
-from functools import cache
+from functools import cache, lru_cache
 from typing import Any, Final, TypeAlias
 
 from barrelman.records.event import JsonObject
@@ -97,9 +97,11 @@ _GAP: Final = r"(?:[-_]|%5F|%2D)?"
 _HEADER: Final = rf"authorization[\\\"']*+(?:\s|%20)*+(?:[:=]|%3A|%3D){_SPACE}*+[\\\"']*+"
 _SCHEME: Final = r"(?:basic|bearer|digest|negotiate|token)"
 _WORD: Final = r"[^\s&,;\"']+"
+_APART: Final = r"(?:[\W_]|%5F|%2D)*+"
+# What any of the patterns below needs; `api` alone stands in every URI.
 _HINT = re.compile(
-    r"bearer|basic|eyJ|token|authorization|passw|passphrase|secret|api|private|cookie|docker"
-    r"|://|%3A%2F%2F",
+    rf"bearer|basic|eyJ|token|authorization|passw|passphrase|secret|api{_APART}key"
+    rf"|private{_APART}key|credential|cookie|docker{_APART}(?:cfg|config)|://|%3A%2F%2F",
     re.IGNORECASE,
 )
 _TOKEN: Final = rf"(?:(?:access|auth|bearer|id|refresh|security|session){_GAP})?token"
@@ -206,6 +208,10 @@ def redact_text(text: str) -> str:
     return text
 
 
+# Labels, images and names are the same in many events.
+_redacted = lru_cache(maxsize=8192)(redact_text)
+
+
 def _mask_env(found: re.Match[str]) -> str:
     return f"{found[1]}{MASK}{found[4]}" if _is_secret_variable(found[3]) else found[0]
 
@@ -241,18 +247,21 @@ def _is_secret_flag(item: Any) -> bool:
 
 def redact(document: JsonObject) -> JsonObject:
     """A masked copy of an event's document; the document itself is not changed."""
-    of_secret = "secrets" in _RESOURCE.values(document)
     copy: JsonObject = {}
-    todo: list[_Step] = [(document, copy, _Context(of_secret=of_secret, at_root=True))]
+    of_secret = "secrets" in _RESOURCE.values(document)
+    todo: list[_Step] = [(document, copy, _context(of_secret=of_secret, at_root=True))]
     while todo:
         node, target, context = todo.pop()
-        if type(node) is dict:
-            inner, dotted = context.within(node), _dotted_secrets(node)
-            for key, value in node.items():
-                below = inner.below(key, value, node, is_secret=key.startswith(dotted))
-                target[key] = _masked(value, below, todo)
-        else:
+        if type(node) is not dict:
             _extend(target, node, context, todo)
+            continue
+        inner, dotted = context.within(node), _dotted_secrets(node)
+        for key, value in node.items():
+            if inner.masked or inner.kept:
+                below = inner
+            else:
+                below = inner.below(key, value, node, is_secret=key.startswith(dotted))
+            target[key] = _masked(value, below, todo)
     return copy
 
 
@@ -266,8 +275,32 @@ def _extend(target: list[Any], node: list[Any], context: _Context, todo: list[_S
         before = item
 
 
+class _Key:
+    """What the name of a member says by itself; a dotted one counts as the steps it stands for."""
+
+    __slots__ = (
+        *("is_kept", "is_kept_at_root", "last", "names_secret", "of_body", "of_secret", "parts"),
+    )
+
+    def __init__(self, key: str) -> None:
+        self.parts = key.split(".")
+        self.last = self.parts[-1]
+        self.of_body = not _BODIES.isdisjoint(self.parts)
+        self.is_kept = not _KEPT.isdisjoint(self.parts)
+        self.is_kept_at_root = self.parts[0] in _KEPT_AT_ROOT
+        self.names_secret = any(map(_is_secret_name, self.parts))
+        self.of_secret = (
+            not _SECRET_PARTS.isdisjoint(self.parts) or key.endswith(_APPLIED) or self.last == "raw"
+        )
+
+
+_key_of = lru_cache(maxsize=4096)(_Key)
+# A log may hold keys of any length: those are not remembered.
+_LONGEST_REMEMBERED: Final = 128
+
+
 class _Context:
-    """What is known of the place that the walk has reached."""
+    """What is known of the place that the walk has reached. Few differ: `_context` keeps them."""
 
     __slots__ = ("at_root", "in_body", "in_secret", "kept", "masked", "of_secret")
 
@@ -291,44 +324,42 @@ class _Context:
     def within(self, node: JsonObject) -> _Context:
         """The context inside an object: a Secret, wherever in a body it stands, is one."""
         if self.in_body and not self.in_secret and _is_secret(node.get("kind")):
-            return _Context(of_secret=self.of_secret, in_body=True, in_secret=True)
+            return _context(of_secret=self.of_secret, in_body=True, in_secret=True)
         return self
 
     def below(self, key: str, value: Any, node: JsonObject, *, is_secret: bool) -> _Context:
-        """The context of one member; dotted keys count as the steps they stand for."""
-        if self.masked or self.kept:
-            return self
-        parts = key.split(".")
-        in_body = self.in_body or not _BODIES.isdisjoint(parts)
-        if not in_body:
-            kept = not _KEPT.isdisjoint(parts) or (self.at_root and parts[0] in _KEPT_AT_ROOT)
-            return _Context(of_secret=self.of_secret, kept=kept)
+        """The context of one member, where this one is neither masked nor kept."""
+        name = _key_of(key) if len(key) <= _LONGEST_REMEMBERED else _Key(key)
+        if not (self.in_body or name.of_body):
+            kept = name.is_kept or (self.at_root and name.is_kept_at_root)
+            return _context(of_secret=self.of_secret, kept=kept)
         in_secret = self.in_secret or self.of_secret or is_secret
-        path = name = None
-        if parts[-1] == "value":  # of an operation of a JSON patch, or of a variable
-            path, name = (node.get(f"{key[:-5]}{other}") for other in ("path", "name"))
-        masked = _holds_secret(parts, value)
-        if type(name) is str:
-            masked = masked or (_is_secret_variable(name) and type(value) is not dict)
-        if type(path) is str:
-            masked = masked or _holds_secret(path.split("/"), value)
-        if in_secret:
-            masked = (
-                masked
-                or not _SECRET_PARTS.isdisjoint(parts)
-                or key.endswith(_APPLIED)
-                or (type(path) is str and path.startswith(_SECRET_PATCH))
-                or (type(path) is str and path.endswith(_APPLIED))
-                or (type(value) is str and parts[-1] in _BODIES)
-                or parts[-1] == "raw"
-            )
-        return _Context(
+        masked = name.names_secret and _holds_secret(name.parts, value)
+        if name.last == "value":  # of an operation of a JSON patch, or of a variable
+            masked = masked or self._is_secret_value(key, value, node, in_secret=in_secret)
+        if in_secret and not masked:
+            masked = name.of_secret or (type(value) is str and name.last in _BODIES)
+        return _context(
             of_secret=self.of_secret,
             in_body=True,
             in_secret=in_secret,
-            kept=not masked and parts[-1] == "image",
+            kept=not masked and name.last == "image",
             masked=masked,
         )
+
+    def _is_secret_value(self, key: str, value: Any, node: JsonObject, *, in_secret: bool) -> bool:
+        """Whether what stands beside a `value` says that it is one."""
+        path, name = (node.get(f"{key[:-5]}{other}") for other in ("path", "name"))
+        if type(name) is str and _is_secret_variable(name) and type(value) is not dict:
+            return True
+        if type(path) is not str:
+            return False
+        if _holds_secret(path.split("/"), value):
+            return True
+        return in_secret and (path.startswith(_SECRET_PATCH) or path.endswith(_APPLIED))
+
+
+_context = cache(_Context)  # six flags: 64 at the most
 
 
 _Step: TypeAlias = tuple[Any, Any, _Context]
@@ -368,4 +399,6 @@ def _masked(value: Any, context: _Context, todo: list[_Step]) -> Any:
         return value
     if context.masked and value is not None:
         return MASK
-    return redact_text(value) if type(value) is str else value
+    if type(value) is not str:
+        return value
+    return _redacted(value) if len(value) <= _LONGEST_REMEMBERED else redact_text(value)
