@@ -142,19 +142,22 @@ def seed(inputs: Inputs) -> Suite:
     loop_command = [sys.executable, "-c", ORJSON_LOOP, str(log)]
     loop = Contender("orjson loop", loop_command, ours.size_bytes, events, count=printed_number)
     contenders = [ours, grep, typed, loop]
-    notes = []
+    notes, of_part = [], []
     if shutil.which("jq"):
         command = ["jq", "-n", JQ, str(part)]
         size_bytes, few = part.stat().st_size, count_lines(part)
-        contenders.append(
-            Contender("jq, on 1/32 of the log", command, size_bytes, few, count=printed_number)
-        )
+        jq = Contender("jq, on 1/32 of the log", command, size_bytes, few, count=printed_number)
+        contenders.append(jq)
+        of_part = [jq, duckdb("DuckDB, on 1/32 of the log", inputs, part)]
         notes.append("jq reads a thirty-second of the log: the whole would take minutes a round.")
     else:
         notes.append("jq is not installed here and was left out.")
 
     def check() -> None:
         agree([ours, typed, loop])
+        if of_part:
+            of_part[1].warm_up()
+            agree(of_part)
         if grep.found != count_lines(log, containing=LITERAL):
             sys.exit(f"grep counted {grep.found} lines")
 
