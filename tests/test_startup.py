@@ -26,9 +26,9 @@ finally:
 # Libraries that take longer to load than a line to judge, and that few scans have a use for.
 HEAVY = frozenset(
     {
-        *("bz2", "calendar", "difflib", "heapq", "hyperscan", "importlib.resources", "isal"),
-        *("lzma", "multiprocessing", "numpy", "pickle", "random", "rich", "shutil", "sqlite3"),
-        *("subprocess", "tempfile", "zipfile", "zstandard"),
+        *("bz2", "calendar", "difflib", "hashlib", "heapq", "hyperscan", "importlib.resources"),
+        *("ipaddress", "isal", "lzma", "multiprocessing", "numpy", "pathlib", "pickle", "random"),
+        *("rich", "shutil", "sqlite3", "subprocess", "tempfile", "zipfile", "zstandard"),
     }
 )
 # click asks `shutil` how wide the terminal is.
@@ -37,6 +37,8 @@ OF_HELP = frozenset({"bz2", "lzma", "shutil"})
 ELSEWHERE = frozenset(
     {
         *("barrelman.cli.describe", "barrelman.cli.listing", "barrelman.cli.table"),
+        *("barrelman.detection.alert", "barrelman.detection.redact"),
+        *("barrelman.detection.overrides", "barrelman.detection.reason"),
         *("barrelman.query.render", "barrelman.rules.escape"),
     }
 )

@@ -7,9 +7,9 @@ from typing import Final
 from barrelman.cli.printing import printable
 from barrelman.detection.alert import Alert
 from barrelman.detection.redact import redact_text
-from barrelman.records import frozen
 from barrelman.records.event import Event, JsonObject
 from barrelman.records.fields import AUDIT
+from barrelman.records.frozen import frozen
 from barrelman.records.paths import Path
 
 _WHO: Final = (Path(f"{AUDIT}.user.username"), Path("user.name"))

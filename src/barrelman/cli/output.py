@@ -5,10 +5,12 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable
 from itertools import islice
-from typing import IO, Final, Protocol
+from typing import IO, TYPE_CHECKING, Final, Protocol
 
-from barrelman.detection.alert import Alert
 from barrelman.engine.decode import dumps, dumps_line
+
+if TYPE_CHECKING:
+    from barrelman.detection.alert import Alert
 
 # Rows drawn at a time: enough to be quick, few enough to be seen coming.
 _ROWS: Final = 200

@@ -6,7 +6,7 @@ import contextlib
 import sys
 import time
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Final
 
 from barrelman.detection.judge import Judge, Tally
@@ -18,6 +18,7 @@ from barrelman.engine.reader import EventReader
 from barrelman.engine.sieve import Sieve
 from barrelman.errors import InputError
 from barrelman.records.event import Event
+from barrelman.records.frozen import frozen
 from barrelman.settings.parts import Part, read_part, split_sources, weigh
 from barrelman.settings.partscan import Answer, PartScan, ReaderOptions, unpack_answer
 from barrelman.settings.sources import Source, read_chunks
@@ -29,7 +30,7 @@ IDLE_SECONDS: Final = 0.25
 LEAST_BYTES_FOR_PROCESSES: Final = 16 * 1024 * 1024
 
 
-@dataclass(frozen=True)
+@frozen
 class Listener:
     """Who hears of what is not an event, of the bytes read, and of failures."""
 

@@ -10,15 +10,13 @@ import time
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from types import FrameType
-from typing import IO, Any, Final
+from typing import IO, TYPE_CHECKING, Any, Final
 
 from barrelman.cli.output import ArraySink, LineSink, Sink, TableSink, silence
 from barrelman.cli.printing import printable
 from barrelman.cli.progress import Progress
 from barrelman.cli.reading import Input, Listener, is_regular, read_times
 from barrelman.cli.summary import Reading, summary_lines
-from barrelman.detection.alert import Alert
-from barrelman.detection.redact import redact_text
 from barrelman.detection.scan import Scan, ScanOptions, sieve_of
 from barrelman.engine.problem import Problem
 from barrelman.errors import InputError, UsageError
@@ -33,6 +31,9 @@ from barrelman.settings.scan import (
 )
 from barrelman.settings.sources import Source, expand_sources
 from barrelman.settings.workers import count_cores
+
+if TYPE_CHECKING:
+    from barrelman.detection.alert import Alert
 
 EXIT_INTERRUPTED: Final = 130
 
@@ -207,6 +208,8 @@ class _Run:
         shown = self.reading.samples.get(kind, 0)
         if shown < _MOST_SAMPLES and not self.quiet:
             self.reading.samples[kind] = shown + 1
+            from barrelman.detection.redact import redact_text
+
             excerpt = redact_text(problem.excerpt)
             what = f"{source.name}:{problem.line}: {kind}: {problem.reason}: {excerpt}"
             self.bar.say(printable(what))

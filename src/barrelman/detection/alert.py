@@ -12,10 +12,10 @@ from barrelman.detection.reason import reason_text
 from barrelman.detection.redact import MASK, redact, redact_text
 from barrelman.detection.replay import Raised
 from barrelman.engine.compile import Predicate
-from barrelman.records import frozen
 from barrelman.records.ecs import ecs_document
 from barrelman.records.event import Event, JsonObject
 from barrelman.records.fields import event_time_us
+from barrelman.records.frozen import frozen
 from barrelman.records.indices import data_stream
 from barrelman.records.paths import Path, Scalar
 from barrelman.records.times import format_instant

@@ -8,10 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
-from barrelman.detection.alert import is_own_descendant
 from barrelman.detection.match import Match, Place, Retest, RulePlan, match_of
 from barrelman.detection.schedule import Schedule
 from barrelman.detection.spill import DEFAULT_MEMORY_BYTES
@@ -22,16 +20,20 @@ from barrelman.engine.ruleset import MOST_STREAMS, RuleSet
 from barrelman.query.ast import Node
 from barrelman.records.event import Event
 from barrelman.records.fields import AUDIT_STREAM, absence_in_raw_events, event_time_us
+from barrelman.records.frozen import frozen
 from barrelman.records.indices import IndexPatterns, data_stream
 from barrelman.records.severities import SEVERITIES
 from barrelman.records.times import parse_instant_us
 from barrelman.rules.rule import Rule
 
+if TYPE_CHECKING:
+    from pathlib import Path
+
 _AHEAD_US: Final = 86_400_000_000
 _TRUNCATED: Final = "audit.k8s.io/truncated"
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class RunnableRule:
     """A rule to run, and its whole predicate: query, filters and exceptions."""
 
@@ -39,7 +41,7 @@ class RunnableRule:
     node: Node
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Bound:
     """One end of the range of events to look at: an instant, or a distance from the log's end."""
 
@@ -53,7 +55,7 @@ class Bound:
 EVERYTHING: Final = Bound()
 
 
-@dataclass(frozen=True)
+@frozen
 class ScanOptions:
     """`max_signals`: None takes each rule's own cap, 0 means no cap at all."""
 
@@ -183,7 +185,7 @@ class Judge:
         matches: list[Match] = []
         for number in numbers:
             rule = self._rules[number].rule
-            if event.is_document and is_own_descendant(event, rule):
+            if event.is_document and _is_own_descendant(event, rule):
                 continue
             match = match_of(number, self.plans[number], event)
             if match is not None:
@@ -286,3 +288,9 @@ def _place(rule: Rule) -> Place | None:
         return event_time_us(event) if falls_back else None
 
     return place
+
+
+def _is_own_descendant(event: Event, rule: Rule) -> bool:
+    from barrelman.detection.alert import is_own_descendant  # loaded by documents alone
+
+    return is_own_descendant(event, rule)

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import marshal
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Final, TypeAlias
 
 from barrelman.detection.identity import act_mark, alert_id
@@ -15,6 +14,7 @@ from barrelman.detection.schedule import Schedule
 from barrelman.engine.decode import dumps, loads
 from barrelman.records.event import Event
 from barrelman.records.fields import event_time_us
+from barrelman.records.frozen import frozen
 
 # A match that is asked again in each run is asked at once where it has no more runs than this.
 _FEW_RUNS: Final = 16
@@ -29,7 +29,7 @@ time; whether the event is asked again in each run; the alert's id; a mark of th
 and the event, packed."""
 
 
-@dataclass(frozen=True)
+@frozen
 class RulePlan:
     """How one rule runs. `cap` None: every match alerts."""
 

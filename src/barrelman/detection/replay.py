@@ -10,13 +10,16 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from barrelman.detection.match import Match, RulePlan, unpack
 from barrelman.detection.seen import SeenIds
 from barrelman.detection.spill import DEFAULT_MEMORY_BYTES, Sorter
 from barrelman.records.event import Event
+from barrelman.records.frozen import frozen
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 # Runs remembered per rule before those that lie behind are dropped.
 _FEW_HELD: Final = 4096
@@ -44,7 +47,7 @@ class RuleCounts:
     """Outside --since/--until, where those count back from the log's end."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Raised:
     """An alert to be written: the run's time and the event."""
 

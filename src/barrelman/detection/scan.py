@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
+from typing import TYPE_CHECKING
 
-from barrelman.detection.alert import Alert, AlertBuilder
 from barrelman.detection.judge import (
     EVERYTHING,
     Bound,
@@ -34,6 +35,9 @@ from barrelman.records.fields import (
 from barrelman.records.indices import IndexPatterns
 from barrelman.records.severities import SEVERITIES
 from barrelman.rules.rule import Rule
+
+if TYPE_CHECKING:
+    from barrelman.detection.alert import Alert, AlertBuilder
 
 __all__ = ["EVERYTHING", "Bound", "RunnableRule", "Scan", "ScanCounts", "ScanOptions", "needs_of"]
 
@@ -86,11 +90,18 @@ class Scan:
             folder=self._options.folder,
             ranged=self._options.is_relative,
         )
-        self._builders = [
-            AlertBuilder(each.rule, predicate, redacted=self._options.redacted)
-            for each, predicate in zip(rules, predicates, strict=True)
-        ]
+        self._predicates = predicates
         self.counts = ScanCounts(self.judge.tally, rules=self._replay.counts)
+
+    @cached_property
+    def _builders(self) -> list[AlertBuilder]:
+        """Made with the first alert: a scan that finds none does not load what builds them."""
+        from barrelman.detection.alert import AlertBuilder
+
+        return [
+            AlertBuilder(each.rule, predicate, redacted=self._options.redacted)
+            for each, predicate in zip(self._rules, self._predicates, strict=True)
+        ]
 
     @property
     def now_us(self) -> int:

@@ -8,7 +8,7 @@ rule's shape, the generated expression is about twice as fast as closures over c
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Any, Final
 
 from barrelman.engine.patterns import compile_pattern
@@ -54,6 +54,7 @@ from barrelman.query.ast import (
 )
 from barrelman.records.event import Event
 from barrelman.records.fields import Catalogue, FieldType
+from barrelman.records.frozen import frozen
 from barrelman.records.paths import Scalar, has_value
 
 Leaf = Callable[[Any, int], bool]
@@ -62,7 +63,7 @@ Leaf = Callable[[Any, int], bool]
 _EXPRESSION_DEPTH: Final = 40
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Evidence:
     """A condition that can speak for an alert: its field, and a test of one value."""
 
@@ -71,7 +72,7 @@ class Evidence:
     test: Test
 
 
-@dataclass(frozen=True)
+@frozen
 class Predicate:
     """A compiled query. Frozen: it holds no state between events."""
 
@@ -304,7 +305,7 @@ class _Compiler:
         return self.any_field(lambda name: True, lambda kind: any_equality(kind, wanted))
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class _AnyOf:
     """Equalities of one field joined by `or`."""
 

@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
-from dataclasses import dataclass
 from functools import lru_cache
 from typing import Final, TypeAlias
 
@@ -46,6 +45,7 @@ from barrelman.records.fields import (
     FieldType,
     absence_in_raw_events,
 )
+from barrelman.records.frozen import frozen
 
 Clause: TypeAlias = frozenset[bytes]
 
@@ -75,7 +75,7 @@ _DECISIONS: Final = {"success": "allow", "failure": "forbid"}
 _CHANGED: Final = ("", "requestObject", "responseObject", "annotations")
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Need:
     """`clauses` None: no raw event can match. `reasons`: why there are not more clauses."""
 

@@ -7,13 +7,13 @@ gives the field's values; a *node reader* gives what stands there, objects inclu
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from enum import Enum
 from typing import Any
 
 from barrelman.records.ecs import ecs_document
 from barrelman.records.event import Event
 from barrelman.records.fields import AUDIT, ECS_FIELDS, absence_in_raw_events, raw_path
+from barrelman.records.frozen import frozen
 from barrelman.records.paths import Path, Scalar, has_value, walk_leaves
 
 Reader = Callable[[Any], list[Scalar]]
@@ -30,7 +30,7 @@ class Shape(Enum):
     """An Event whose body is an Elastic document: "" is a value."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Scope:
     """The shape, and the path of the nested object that fields are relative to ("" outside)."""
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterator
 from typing import Final, TypeAlias
 
@@ -253,6 +252,8 @@ class EventReader:
 def _stream_name(levels: int, name: str) -> str:
     """A name of bounded length: what a log says about its stream may be of any."""
     if len(name) > _MAX_NAME_BYTES:
+        import hashlib  # late, with OpenSSL behind it: few logs name their streams so
+
         name = hashlib.sha256(name.encode(errors="replace")).hexdigest()
     return f"{levels} {name}"
 

@@ -9,6 +9,7 @@ from typing import Final
 from barrelman.engine.compile import Predicate
 from barrelman.engine.index import RuleIndex
 from barrelman.records.event import Event
+from barrelman.records.frozen import frozen
 from barrelman.records.indices import IndexPatterns
 
 # A real input names a handful of streams; one that names a new one in each event must not
@@ -16,7 +17,7 @@ from barrelman.records.indices import IndexPatterns
 MOST_STREAMS: Final = 10_000
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Entry:
     """One rule of the set, known by its number."""
 

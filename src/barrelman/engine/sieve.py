@@ -12,12 +12,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from typing import Final, TypeAlias
 
 from barrelman.engine.find import IS_FAST, find, rfind
 from barrelman.engine.literals import Clause, Need, share_of
 from barrelman.engine.patternset import PatternSet, is_available
+from barrelman.records.frozen import frozen
 
 Line: TypeAlias = tuple[int, int]
 """Offsets of a line's first byte and of its line feed."""
@@ -46,10 +46,9 @@ _USELESS_SHARE = 0.5
 # Characters that share the first three digits of their \u escape. The runs keep to letters: the
 # escapes of & < and > stand on many lines, and begin like those of digits and punctuation.
 _LETTER_RUNS = re.compile(rb'"?(?:[@-_]+|[`-~]+)"?')
-_QUOTE = ord('"')
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Plan:
     """What is done about one rule: `searched` None means that no raw event can match it."""
 
@@ -57,7 +56,7 @@ class Plan:
     confirmed: Check = ()
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class _Confirmed:
     """Of a piece: what else must stand on its lines, and how that may be spelled otherwise."""
 

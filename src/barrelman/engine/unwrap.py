@@ -9,13 +9,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import Any, Final, TypeAlias
 
 from barrelman.engine.decode import JSON_SPACE, DecodeError, loads
 from barrelman.engine.problem import Findings, Found, Fragment, Problem, excerpt_of
 from barrelman.engine.scanner import LIST_KEYS, forbids_list
 from barrelman.records.event import Event, JsonObject
+from barrelman.records.frozen import frozen
 
 Answer: TypeAlias = list[Found]
 
@@ -82,7 +82,7 @@ def unwrap_element(value: Any, *, raw: bytes | None = None) -> Answer:
     return _unwrap_element(value, raw, _MAX_WRAPPERS)
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Prefixed:
     """A JSON object that ends a line after other text."""
 

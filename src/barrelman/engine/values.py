@@ -9,7 +9,6 @@ from __future__ import annotations
 import re
 from bisect import bisect_right
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
 from operator import ge, gt, le, lt
 from typing import Any, Final
 
@@ -20,6 +19,7 @@ from barrelman.query.ast import Boolean, Null, Pattern, RangeOp, Text, Value, Wi
 from barrelman.query.typecheck import NUMBER, pattern_text
 from barrelman.records.addresses import merge_spans, parse_address, parse_span
 from barrelman.records.fields import FieldType
+from barrelman.records.frozen import frozen
 from barrelman.records.paths import Scalar
 from barrelman.records.times import DateMath, parse_date_math, parse_instant_us
 
@@ -33,7 +33,7 @@ _DATE_LITERAL = re.compile(r"now\b.*|\d{4}-\d\d.*", re.ASCII | re.DOTALL)
 _DATE_VALUE = re.compile(r"\d{4}-\d\d-\d\d.*", re.ASCII | re.DOTALL)
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class ValueTest:
     """A test and whether its answer depends on the run's time."""
 

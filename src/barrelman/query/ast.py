@@ -12,7 +12,7 @@ from enum import Enum
 from typing import Literal as Choice
 from typing import TypeAlias
 
-from barrelman.records import frozen
+from barrelman.records.frozen import frozen
 
 Span: TypeAlias = tuple[int, int]
 

@@ -35,7 +35,7 @@ from barrelman.query.ast import (
     Value,
     Wild,
 )
-from barrelman.records import frozen
+from barrelman.records.frozen import frozen
 
 SPECIAL = '\\():<>"*{}'
 """What unquoted text must escape with a backslash."""

@@ -10,7 +10,7 @@ import re
 from dataclasses import KW_ONLY
 
 from barrelman.errors import QuerySyntaxError, place_in_text
-from barrelman.records import frozen
+from barrelman.records.frozen import frozen
 
 _SPACE = " \t\r\n\xa0"
 _NOT = re.compile(f"not[{_SPACE}]", re.IGNORECASE)

@@ -31,7 +31,7 @@ from barrelman.query.ast import (
     Within,
 )
 from barrelman.query.kql import SPECIAL, trim
-from barrelman.records import frozen
+from barrelman.records.frozen import frozen
 from barrelman.records.times import format_instant
 
 # How tightly a text holds together: an operand no tighter than its operator needs brackets.

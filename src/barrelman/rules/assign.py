@@ -9,8 +9,8 @@ from typing import Final
 from barrelman.errors import ExceptionListError, QueryTypeError
 from barrelman.query.ast import MATCH_ALL, Node, Not
 from barrelman.query.typecheck import check_types
-from barrelman.records import frozen
 from barrelman.records.fields import AUDIT_CATALOGUE
+from barrelman.records.frozen import frozen
 from barrelman.rules.exceptions import ExceptionSet, item_node, merge_sets
 from barrelman.rules.filters import all_of, any_of
 from barrelman.rules.rule import Rule

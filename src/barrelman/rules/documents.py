@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from typing import Any, Final, Literal, TypeAlias
 
 from barrelman.errors import BarrelmanError, Place, RuleError
-from barrelman.records import frozen
+from barrelman.records.frozen import frozen
 from barrelman.rules.locate import JsonLocator, Path, Source, Spot, TomlLocator, json_children
 from barrelman.rules.schema import is_deeper_than
 

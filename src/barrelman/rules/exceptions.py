@@ -14,7 +14,7 @@ from typing import Any, Final, TypeAlias
 
 from barrelman.errors import NOWHERE, ExceptionListError, Place, TimeError
 from barrelman.query.ast import Before, Exists, Is, Nested, Node, Not, Text
-from barrelman.records import frozen
+from barrelman.records.frozen import frozen
 from barrelman.records.times import parse_instant_us
 from barrelman.rules.filters import all_of, any_of, to_value
 from barrelman.rules.locate import Path, Spot

@@ -30,7 +30,7 @@ from barrelman.query.ast import (
     Wild,
     Within,
 )
-from barrelman.records import frozen
+from barrelman.records.frozen import frozen
 from barrelman.rules.patterns import parse_wildcard, pattern_value
 from barrelman.rules.schema import describe_value
 

@@ -8,7 +8,7 @@ from dataclasses import field
 from typing import Any, Final, Literal, TypeAlias
 
 from barrelman.errors import BarrelmanError, ExceptionListError, Place, RuleError
-from barrelman.records import frozen
+from barrelman.records.frozen import frozen
 from barrelman.rules.build import build_rule
 from barrelman.rules.documents import Broken, Record, as_error, read_documents
 from barrelman.rules.exceptions import (

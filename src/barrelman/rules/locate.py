@@ -16,7 +16,7 @@ from dataclasses import field
 from typing import Protocol, TypeAlias
 
 from barrelman.errors import Place
-from barrelman.records import frozen
+from barrelman.records.frozen import frozen
 
 Path: TypeAlias = tuple[str | int, ...]
 Span: TypeAlias = tuple[int, int]

@@ -8,7 +8,7 @@ from uuid import UUID, uuid5
 
 from barrelman.errors import BarrelmanError
 from barrelman.query.ast import MATCH_ALL, Node
-from barrelman.records import frozen
+from barrelman.records.frozen import frozen
 from barrelman.records.times import DateMath
 
 JsonObject: TypeAlias = dict[str, Any]

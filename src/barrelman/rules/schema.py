@@ -13,7 +13,7 @@ from math import isfinite
 from typing import Any, Final, Protocol
 
 from barrelman.errors import TimeError
-from barrelman.records import frozen
+from barrelman.records.frozen import frozen
 from barrelman.rules.locate import Path
 
 _MAX_DEPTH: Final = 64

@@ -6,7 +6,7 @@ import json
 from collections.abc import Mapping
 from typing import Any, TypeAlias
 
-from barrelman.records import frozen
+from barrelman.records.frozen import frozen
 from barrelman.rules.locate import Path
 from barrelman.rules.schema import Problem, mismatch, to_json
 from barrelman.rules.shape import METADATA

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
 from typing import Final
 
 from barrelman.engine.blocks import BlockReader, Item
 from barrelman.engine.reader import EventReader
 from barrelman.errors import InputError
+from barrelman.records.frozen import frozen
 from barrelman.settings.sources import Source, is_compressed, read_chunks, unreadable
 
 PART_BYTES: Final = 16 * 1024 * 1024
@@ -18,7 +18,7 @@ _COMPRESSION: Final = 12
 _SEEK_BYTES: Final = 64 * 1024
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Part:
     """The lines of a source that begin from byte `start` on and before `stop`.
 
@@ -118,7 +118,7 @@ def _read_compressed(
     yield from blocks.finish()
 
 
-def _begins_with_a_line(path: os.PathLike[str]) -> bool:
+def _begins_with_a_line(path: str) -> bool:
     """Whether the first line stands on its own: else documents go over lines, maybe all of them."""
     with open(path, "rb", buffering=0) as file:
         head = file.read(_SEEK_BYTES)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import marshal
 from collections.abc import Iterator, Sequence
-from dataclasses import astuple, dataclass
+from dataclasses import astuple
 from typing import Any, Final
 
 from barrelman.detection.judge import Judge, Tally
@@ -15,6 +15,7 @@ from barrelman.engine.reader import EventReader
 from barrelman.engine.sieve import Sieve
 from barrelman.errors import InputError
 from barrelman.records.event import Event
+from barrelman.records.frozen import frozen
 from barrelman.settings.parts import Part, read_part
 from barrelman.settings.sources import Source
 
@@ -25,7 +26,7 @@ _ANSWER_READ_BYTES: Final = 8 * 1024 * 1024
 _MATCH_BYTES: Final = 200
 
 
-@dataclass(frozen=True)
+@frozen
 class ReaderOptions:
     """How sources are read, the same for all of them."""
 
@@ -43,7 +44,7 @@ class ReaderOptions:
         return BlockReader(reader, sieve=sieve, is_timed=self.is_timed, is_strict=self.is_strict)
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Ending:
     """What is known at the end of a part. `is_neutral`: the next part stands on its own."""
 
@@ -53,7 +54,7 @@ class Ending:
     error: str | None
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Answer:
     """Some of what a part holds, in order; lines of problems count from the part's first."""
 

@@ -9,7 +9,7 @@ from dataclasses import field, replace
 from typing import TYPE_CHECKING, Final
 
 from barrelman.errors import BarrelmanError, InputError, Place, RuleError
-from barrelman.records import frozen
+from barrelman.records.frozen import frozen
 from barrelman.rules.exceptions import ExceptionSet, ValueList, merge_sets, parse_value_list
 from barrelman.rules.load import LoadResult, Skipped, load_exceptions, load_rules
 from barrelman.rules.rule import LoadedRule

@@ -9,6 +9,7 @@ from typing import Final
 
 from barrelman.detection.scan import EVERYTHING, Bound, RunnableRule, ScanOptions
 from barrelman.errors import BarrelmanError, TimeError, UsageError
+from barrelman.records.frozen import frozen
 from barrelman.records.severities import SEVERITIES
 from barrelman.records.times import UNIT_MS, parse_date_math
 from barrelman.rules.assign import assign_exceptions, rule_predicate
@@ -30,7 +31,7 @@ _SIZE_UNITS: Final = {"": 1, "k": 1024, "m": 1024**2, "g": 1024**3}
 _SMALLEST_EVENT_BYTES: Final = 1024
 
 
-@dataclass(frozen=True)
+@frozen
 class RuleFlags:
     """Where rules come from and which of them run, as typed."""
 
@@ -42,7 +43,7 @@ class RuleFlags:
     severity: str = SEVERITIES[0]
 
 
-@dataclass(frozen=True)
+@frozen
 class RangeFlags:
     """Which events and how many alerts, as typed."""
 

@@ -13,11 +13,10 @@ import stat
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
-from pathlib import Path
 from typing import BinaryIO, Final, TypeAlias
 
 from barrelman.errors import InputError, Place
+from barrelman.records.frozen import frozen
 from barrelman.settings.decompress import (
     LONGEST_MAGIC_BYTES,
     decompress,
@@ -44,13 +43,13 @@ _NUMBERED = re.compile(r"(?P<stem>.+?)\.(?P<number>\d{1,6})")
 SortKey: TypeAlias = tuple[tuple[str, ...], str, int, int, str, str]
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Source:
     """Something to read events from."""
 
     name: str
     """As a person knows it: the path, or `<stdin>`."""
-    path: Path | None
+    path: str | None
     """None is standard input."""
     size_bytes: int | None
     """As it lies on disk; None where that is not known."""
@@ -99,7 +98,7 @@ def _stdin_source() -> Source:
 
 def _file_source(path: str, status: os.stat_result) -> Source:
     is_file = stat.S_ISREG(status.st_mode)
-    return Source(path, Path(path), status.st_size if is_file else None, not is_file)
+    return Source(path, path, status.st_size if is_file else None, not is_file)
 
 
 def _expand_glob(pattern: str) -> list[Source | InputError]:
@@ -213,7 +212,7 @@ def read_chunks(
         raise error.at(path=source.name) from None
 
 
-def is_compressed(path: Path) -> bool:
+def is_compressed(path: str) -> bool:
     """Whether a regular file begins as one of the known formats does. Raises OSError as `open`."""
     with open(path, "rb", buffering=0) as file:
         return is_compressed_head(file.read(LONGEST_MAGIC_BYTES))
