@@ -32,12 +32,14 @@ with open(sys.argv[1], "rb", buffering=1 << 20) as lines:
                 count += 1
 print(count)
 """
-# An order of rows that nobody asks for is work that nobody needs.
+# An order of rows that nobody asks for is work that nobody needs; a progress bar would be printed.
 DUCKDB = """
 import sys, duckdb
 settings = {"threads": 2, "preserve_insertion_order": False}
 query = open(sys.argv[1]).read()
-print(duckdb.connect(config=settings).execute(query).fetchone()[0])
+connection = duckdb.connect(config=settings)
+connection.execute("SET enable_progress_bar = false")
+print(connection.execute(query).fetchone()[0])
 """
 JQ = """
 reduce (inputs
