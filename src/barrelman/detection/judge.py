@@ -176,11 +176,13 @@ class Judge:
                 return []
             tally.note_time(instant_us, self.now_us)
         tally.events += 1
-        stream = data_stream(event)
+        stream: str | None = AUDIT_STREAM
+        if event.is_document:
+            stream = data_stream(event)
+        else:
+            self._note_raw(event)
         if stream not in tally.streams:
             self._note_stream(stream)
-        if not event.is_document:
-            self._note_raw(event)
         numbers = self._ruleset.matches(event, stream=stream)
         matches: list[Match] = []
         for number in numbers:
@@ -234,9 +236,8 @@ class Judge:
         annotations = body.get("annotations")
         if type(annotations) is dict and annotations.get(_TRUNCATED) == "true":
             tally.truncated += 1
-        for name in BODIES:
-            if name in body:
-                tally.bodies.add(name)
+        if len(tally.bodies) < len(BODIES):
+            tally.bodies.update(name for name in BODIES if name in body)
 
 
 def patterns_of(rule: Rule) -> tuple[str, ...]:

@@ -16,6 +16,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from mmap import mmap
 from typing import Final, TypeAlias
 
 from barrelman.engine.decode import DecodeError, loads
@@ -29,7 +30,7 @@ from barrelman.records.times import parse_instant_us
 
 BODIES: Final = ("requestObject", "responseObject")
 """The members of an event that a policy may leave out."""
-BLOCK_BYTES: Final = 128 * 1024
+BLOCK_BYTES: Final = 256 * 1024
 """Small enough for the cache of a core: a block is gone over several times."""
 
 _NEWLINE: Final = b"\n"
@@ -63,11 +64,30 @@ class Passed:
     """Of BODIES those that may stand on one of their lines, the first time that they do."""
 
 
+class Buffers:
+    """Memory for one reader of blocks after the other: to get it anew costs a page fault a page."""
+
+    def __init__(self) -> None:
+        self.block = _aligned(BLOCK_BYTES)
+        self._larger = self.block
+
+    def larger(self, *, than: int) -> memoryview:
+        """A buffer of more than so many bytes, four times as many as the largest before."""
+        while len(self._larger) <= than:
+            self._larger = _aligned(4 * len(self._larger))
+        return self._larger
+
+
+def _aligned(size: int) -> memoryview:
+    """Bytes from the start of a page on: the system copies a fifth faster to there."""
+    return memoryview(mmap(-1, size))
+
+
 Item: TypeAlias = Event | Problem | Passed
 
 
 class BlockReader:
-    """Feed it a source's bytes in any pieces, or let it read them into its own buffer.
+    """Feed it a source's bytes in any pieces, or let it read them into its own view.
 
     `is_timed`: the time of each event passed over is asked for. `is_strict`: each byte is. Both
     cost a look at each line.
@@ -80,17 +100,17 @@ class BlockReader:
         sieve: Sieve | None,
         is_timed: bool = False,
         is_strict: bool = False,
+        buffers: Buffers | None = None,
     ) -> None:
         self._reader = reader
         self._sieve = sieve
         self._is_timed = is_timed
         self._is_strict = is_strict
         self._limit_bytes = reader.line_limit_bytes
-        self._block = bytearray(min(BLOCK_BYTES, self._limit_bytes))
-        self._buffer = self._block
-        """The block; or `_large`, for a time, for a line that does not fit into it."""
-        self._large = bytearray()
-        self._view = memoryview(self._buffer)
+        self._buffers = buffers or Buffers()
+        self._block = self._buffers.block[: self._limit_bytes]
+        self._view = self._block
+        """The block; or a larger view, for a time, for a line that does not fit into it."""
         self._filled = 0
         self.plain_bytes = 0
         """How many bytes have come."""
@@ -122,13 +142,13 @@ class BlockReader:
         """The first `size` bytes of `space` are there now. Exhaust it before the next call."""
         self._filled += size
         self.plain_bytes += size
-        end = rfind(self._buffer, _NEWLINE, self._filled - size, self._filled) + 1
+        end = rfind(self._view, _NEWLINE, self._filled - size, self._filled) + 1
         if end == 0:
             yield from self._make_space()
             return
         start = 0
         if self._in_long_line:
-            start = find(self._buffer, _NEWLINE, 0, end) + 1
+            start = find(self._view, _NEWLINE, 0, end) + 1
             yield from self._feed(0, start)
             self._in_long_line = False
             self._shift(start)
@@ -137,16 +157,19 @@ class BlockReader:
             yield from self._read(end)
             self._shift(end)
 
+    def remember(self, line: bytes) -> None:
+        """The line before the first one, which another reader has passed over."""
+        self._last = line
+
     def pause(self) -> Iterator[Item]:
-        """All lines so far are whole, and others go on from here: what is torn must show now."""
-        last = self._last
-        yield from self._look_back()
+        """All lines so far are whole, and another reader goes on from here."""
         if self._last and not self._is_timed:
-            yield _seen(last)
+            yield _seen(self._last)
 
     def finish(self) -> Iterator[Item]:
         """The source has ended; what is open is truncated. Feed nothing after it."""
         yield from self.pause()
+        yield from self._look_back()
         rest = self._view[: self._filled].tobytes()
         self._filled = 0
         event = None
@@ -159,14 +182,12 @@ class BlockReader:
         yield from self._reader.finish()
 
     def _make_space(self) -> Iterator[Item]:
-        """For a line that does not end in the buffer, once that is full."""
-        if self._filled < len(self._buffer):
+        """For a line that does not end in the view, once that is full."""
+        if self._filled < len(self._view):
             return
-        if len(self._buffer) < self._limit_bytes and not self._in_long_line:
+        if len(self._view) < self._limit_bytes and not self._in_long_line:
             held = self._view
-            if self._buffer is self._large or not self._large:
-                self._large = bytearray(min(self._limit_bytes, 4 * len(self._buffer)))
-            self._use(self._large)
+            self._view = self._buffers.larger(than=len(held))[: self._limit_bytes]
             self._view[: self._filled] = held
             return
         if not self._in_long_line:
@@ -178,34 +199,28 @@ class BlockReader:
     def _shift(self, start: int) -> None:
         """Lets go of what stands before; a rest that fits into the block is moved there."""
         rest = self._view[start : self._filled]
-        if self._buffer is not self._block and len(rest) < len(self._block):
-            self._block[: len(rest)] = rest
-            self._use(self._block)
-        else:
-            self._buffer[: len(rest)] = bytes(rest)
+        if self._view is not self._block and len(rest) < len(self._block):
+            self._view = self._block
+        self._view[: len(rest)] = rest.tobytes()
         self._filled = len(rest)
-
-    def _use(self, buffer: bytearray) -> None:
-        self._buffer = buffer
-        self._view = memoryview(buffer)
 
     # --- blocks of whole lines ---
 
     def _read(self, end: int) -> Iterator[Item]:
         """The whole lines in the first `end` bytes."""
-        buffer, reader = self._buffer, self._reader
+        view, reader = self._view, self._reader
         if not reader.is_neutral:
             yield from self._read_lines(0, end)
             return
-        lines = count(buffer, _NEWLINE, 0, end)
-        heads = count(buffer, _BETWEEN, 0, end) + buffer.startswith(EVENT_HEAD)
+        lines = count(view, _NEWLINE, 0, end)
+        heads = count(view, _BETWEEN, 0, end) + _begins_an_event(view, 0, end)
         if heads == 0:
             yield from self._look_back()
             yield from self._feed(0, end)
             return
         if self._unseen_bodies and self._sieve is not None:
             yield from self._look_for_bodies(end)
-        if heads != lines or buffer[end - 2] != _CLOSE_OBJECT:
+        if heads != lines or view[end - 2] != _CLOSE_OBJECT:
             yield from self._read_lines(0, end)
         elif self._sieve is None or self._blocks_without:
             self._blocks_without = max(0, self._blocks_without - 1)
@@ -216,27 +231,25 @@ class BlockReader:
             yield from self._read_ordinary(self._sieve, lines, end)
 
     def _look_for_bodies(self, end: int) -> Iterator[Passed]:
-        seen = [
-            b for b in self._unseen_bodies if find(self._buffer, b.encode() + b'"', 0, end) >= 0
-        ]
+        seen = [b for b in self._unseen_bodies if find(self._view, b.encode() + b'"', 0, end) >= 0]
         if seen:
             self._unseen_bodies = tuple(b for b in self._unseen_bodies if b not in seen)
             yield Passed(bodies=tuple(seen))
 
     def _read_ordinary(self, sieve: Sieve, lines: int, end: int) -> Iterator[Item]:
         """The fast way: only lines that pass the sieve are touched one by one."""
-        buffer, reader = self._buffer, self._reader
+        view, reader = self._view, self._reader
         if not self._is_begun:
             self._is_begun = True
-            yield _seen(self._view[: find(buffer, _NEWLINE, 0, end)].tobytes())
-        passing = sieve.lines(buffer, end)
+            yield _seen(self._view[: find(view, _NEWLINE, 0, end)].tobytes())
+        passing = sieve.lines(view, end)
         if len(passing) > _PASSING_SHARE * lines:
             self._blocks_without = _BLOCKS_WITHOUT
             yield from self._read_all(0, end)
             return
         at = passed = 0
         for start, stop in passing:
-            before = count(buffer, _NEWLINE, at, start) if at < start else 0
+            before = count(view, _NEWLINE, at, start) if at < start else 0
             passed += before
             reader.pass_events(before)
             at = stop + 1
@@ -255,7 +268,7 @@ class BlockReader:
             before = lines - passed - len(passing)
             reader.pass_events(before)
             passed += before
-            start = rfind(buffer, _NEWLINE, at, end - 1) + 1
+            start = rfind(view, _NEWLINE, at, end - 1) + 1
             self._last = self._view[max(at, start) : end - 1].tobytes()
         if passed:
             yield Passed(passed)
@@ -274,17 +287,13 @@ class BlockReader:
 
     def _read_lines(self, at: int, end: int) -> Iterator[Item]:
         """Line by line, of any kind."""
-        buffer, reader, sieve = self._buffer, self._reader, self._sieve
-        passing = None if sieve is None else {start for start, _ in sieve.lines(buffer, end)}
+        view, reader, sieve = self._view, self._reader, self._sieve
+        passing = None if sieve is None else {start for start, _ in sieve.lines(view, end)}
         is_neutral = reader.is_neutral
         passed = Passed()
         while at < end:
-            stop = find(buffer, _NEWLINE, at, end)
-            if (
-                is_neutral
-                and buffer.startswith(EVENT_HEAD, at, stop)
-                and buffer[stop - 1] == _CLOSE_OBJECT
-            ):
+            stop = find(view, _NEWLINE, at, end)
+            if is_neutral and _begins_an_event(view, at, stop) and view[stop - 1] == _CLOSE_OBJECT:
                 line = self._view[at:stop].tobytes()
                 if passing is not None and at not in passing:
                     if self._pass_over(line, passed):
@@ -336,6 +345,10 @@ class BlockReader:
             self._reader.pass_events(-1)
             yield Passed(-1)
             yield from self._reader.feed(line + _NEWLINE)
+
+
+def _begins_an_event(view: memoryview, start: int, stop: int) -> bool:
+    return find(view, EVENT_HEAD, start, min(stop, start + len(EVENT_HEAD))) == start
 
 
 def _is_whole(line: bytes) -> bool:

@@ -2,15 +2,16 @@
 
 What a rule asks of a single field that has few values (verb, resource, user, agent, …) is asked
 once per value, not once per event: a table remembers, for each value met, which rules it leaves.
-Rules that ask the same share the answer. What is left of a rule is asked of the event itself.
+Rules that ask the same share the answer. For the commonest fields the combinations are remembered,
+so that most events cost one look-up. What is left of a rule is asked of the event itself.
 
 The answers are those of the rules' own predicates, on an event that has that field alone.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from enum import Enum
 from itertools import product
 from typing import Any, Final, TypeAlias
 
@@ -30,19 +31,29 @@ from barrelman.query.ast import (
 )
 from barrelman.records.event import Event, JsonObject
 from barrelman.records.fields import AUDIT, Catalogue, FieldType
+from barrelman.records.frozen import frozen
 
-# A table that meets ever new values is emptied, and soon given up: a field like that costs more
-# than it saves.
+# What is remembered is forgotten when it is so much: a log may hold ever new values.
 _MOST_VALUES: Final = 4096
-_MOST_REFILLS: Final = 8
+_MOST_COMBINATIONS: Final = 65_536
 
 _TABLE_TYPES: Final = (FieldType.KEYWORD, FieldType.LONG)
 
 
 _Value: TypeAlias = str | int | None
+_Read: TypeAlias = Callable[[JsonObject], tuple[Any, ...]]
 
 
-@dataclass(frozen=True, slots=True)
+class _Several(Enum):
+    """Stands for what is no text: a list of values, a number, an object."""
+
+    SEVERAL = 1
+
+
+_SEVERAL: Final = _Several.SEVERAL
+
+
+@frozen
 class _Field:
     """Where a field stands in a raw event."""
 
@@ -51,6 +62,8 @@ class _Field:
     key: str
     names: tuple[str, ...]
     """What rules call it, and what is made of it alone."""
+    is_common: bool = False
+    """Nearly every event has it, as a text, and few values of it take turns."""
     spellings: tuple[str, ...] = ()
     """Other keys of its parent that Elastic takes for the same."""
 
@@ -62,23 +75,23 @@ class _Field:
         return Event(body if self.parent is None else {self.parent: body})
 
 
-def _audit(*path: str, also: str = "") -> _Field:
+def _audit(*path: str, also: str = "", is_common: bool = False) -> _Field:
     names = (f"{AUDIT}.{'.'.join(path)}", *also.split())
-    return _Field(path[0] if len(path) > 1 else None, path[-1], names)
+    return _Field(path[0] if len(path) > 1 else None, path[-1], names, is_common)
 
 
-# The most telling ones first.
 _FIELDS: Final = (
-    _audit("objectRef", "resource", also="orchestrator.resource.type"),
-    _audit("verb", also="event.action"),
-    _audit("user", "username", also="user.name"),
-    _audit("objectRef", "subresource"),
-    _audit("userAgent", also="user_agent.original"),
+    _audit("objectRef", "resource", also="orchestrator.resource.type", is_common=True),
+    _audit("verb", also="event.action", is_common=True),
+    _audit("user", "username", also="user.name", is_common=True),
+    _audit("objectRef", "subresource", is_common=True),
+    _audit("userAgent", also="user_agent.original", is_common=True),
     _audit("objectRef", "namespace", also="orchestrator.namespace"),
     _Field(
         "annotations",
         "authorization.k8s.io/decision",
         (f"{AUDIT}.annotations.authorization_k8s_io/decision", "event.outcome"),
+        False,
         (
             "authorization_k8s_io/decision",
             "authorization_k8s.io/decision",
@@ -107,11 +120,11 @@ class _Table:
 
     def __init__(self, field: _Field, all_rules: int) -> None:
         self.parent, self.key, self.spellings = field.parent, field.key, field.spellings
+        self.is_common = field.is_common
         self.known: dict[_Value, int] = {}
         self._field = field
         self._all_rules = all_rules
         self._asked: dict[Node, tuple[Leaf, int]] = {}
-        self._refills = 0
 
     def add(self, node: Node, rules: int, catalogue: Catalogue) -> None:
         leaf, others = self._asked.get(node) or (compile_raw(node, catalogue), 0)
@@ -121,7 +134,6 @@ class _Table:
         """The rules that a value leaves, which is met for the first time or again."""
         if len(self.known) >= _MOST_VALUES:
             self.known.clear()
-            self._refills += 1
         event = self._field.event(value)
         left = self._all_rules
         for leaf, rules in self._asked.values():
@@ -129,10 +141,6 @@ class _Table:
                 left &= ~rules
         self.known[value] = left
         return left
-
-    @property
-    def is_useless(self) -> bool:
-        return self._refills > _MOST_REFILLS
 
 
 class RuleIndex:
@@ -158,30 +166,41 @@ class RuleIndex:
                 table.add(node, 1 << position, predicate.catalogue)
             whole = And(tuple(rest))
             self._rest.append(compile_raw(whole, predicate.catalogue) if rest else None)
-        self._tables = [tables[field] for field in _FIELDS if field in tables]
-        self._members = self._by_members(predicates)
+        found = [tables[field] for field in _FIELDS if field in tables]
+        self._common = [table for table in found if table.is_common]
+        self._rare = [table for table in found if not table.is_common]
+        needed = [_needed_members(predicate.node) for predicate in predicates]
+        members = [each for each in OPTIONAL_MEMBERS if any(each in some for some in needed)]
+        self._by_members = _by_members(members, needed)
+        self._read = _reader(self._common, members)
+        self._left: dict[tuple[Any, ...], int] = {}
+        """For each combination of values of the common fields, the rules that it leaves."""
         self._positions: dict[int, tuple[int, ...]] = {}
 
     def matches(self, event: Event) -> list[int]:
         """Positions of the rules that match a raw event, in order."""
         body = event.body
-        left = self._members.get(tuple(map(body.__contains__, OPTIONAL_MEMBERS)))
-        if left is None or "." in "".join(body):  # a dotted key is another way to spell a field
+        if "." in "".join(body):  # a dotted key is another way to spell a field
             return self._ask_all(event)
-        for table in self._tables:
+        key = self._read(body)
+        left = self._left.get(key)
+        if left is None:
+            left = self._combine(key)
+            if left is None:
+                return self._ask_all(event)
+        if not left:
+            return []
+        for table in self._rare:
             node = body if table.parent is None else body.get(table.parent)
             value: Any = None
             if node is not None:
                 if node.__class__ is not dict:
                     return self._ask_all(event)
                 value = node.get(table.key)
-                kind = value.__class__
-                if kind is not str and kind is not int and value is not None:
-                    return self._ask_all(event)
-                if table.spellings and any(key in node for key in table.spellings):
+                if not _is_single(value) or any(each in node for each in table.spellings):
                     return self._ask_all(event)
             known = table.known.get(value)
-            left &= self._learn(table, value) if known is None else known
+            left &= table.learn(value) if known is None else known
             if not left:
                 return []
         positions = self._positions.get(left)
@@ -190,31 +209,24 @@ class RuleIndex:
         rest = self._rest
         return [at for at in positions if (leaf := rest[at]) is None or leaf(event, 0)]
 
+    def _combine(self, key: tuple[Any, ...]) -> int | None:
+        """The rules that a combination of values leaves; None where one is not a single value."""
+        count = len(self._common)
+        values, present = key[:count], key[count:]
+        if _SEVERAL in values:
+            return None
+        left = self._by_members[present]
+        for table, value in zip(self._common, values, strict=True):
+            known = table.known.get(value)
+            left &= table.learn(value) if known is None else known
+        if len(self._left) >= _MOST_COMBINATIONS:
+            self._left.clear()
+        self._left[key] = left
+        return left
+
     def _ask_all(self, event: Event) -> list[int]:
         """Where a field has several values, or one that is no text and no whole number."""
         return [at for at, leaf in enumerate(self._whole) if leaf(event, 0)]
-
-    def _learn(self, table: _Table, value: Any) -> int:
-        left = table.learn(value)
-        if table.is_useless:
-            return self._give_up(table, left)
-        return left
-
-    def _give_up(self, table: _Table, left: int) -> int:
-        """Asks the rules themselves what the table was asked: as a whole, from now on."""
-        self._tables = [each for each in self._tables if each is not table]
-        self._rest = list(self._whole)
-        return left
-
-    def _by_members(self, predicates: Sequence[Predicate]) -> dict[tuple[bool, ...], int]:
-        """For each set of optional members that an event has, the rules that it leaves."""
-        needed = [_needed_members(predicate.node) for predicate in predicates]
-        found = {}
-        for present in product((False, True), repeat=len(OPTIONAL_MEMBERS)):
-            absent = {m for m, there in zip(OPTIONAL_MEMBERS, present, strict=True) if not there}
-            rules = (1 << at for at, members in enumerate(needed) if absent.isdisjoint(members))
-            found[present] = sum(rules)
-        return found
 
     def _list(self, rules: int) -> tuple[int, ...]:
         if len(self._positions) >= _MOST_VALUES:
@@ -222,6 +234,47 @@ class RuleIndex:
         found = tuple(at for at in range(len(self._whole)) if rules >> at & 1)
         self._positions[rules] = found
         return found
+
+
+def _by_members(
+    members: Sequence[str], needed: Sequence[frozenset[str]]
+) -> dict[tuple[bool, ...], int]:
+    """For each choice of members that an event may have, the rules that it leaves."""
+    found = {}
+    for present in product((False, True), repeat=len(members)):
+        absent = {m for m, there in zip(members, present, strict=True) if not there}
+        found[present] = sum(1 << at for at, some in enumerate(needed) if absent.isdisjoint(some))
+    return found
+
+
+def _reader(tables: Sequence[_Table], members: Sequence[str]) -> _Read:
+    """Of an event the values of these fields, and whether it has these members, as one key.
+
+    Generated: it is the first thing that is done with any event that was decoded.
+    """
+    parents = list(dict.fromkeys(table.parent for table in tables if table.parent))
+    lines = ["def read(body):"]
+    lines += [f"    o{at} = body.get({parent!r})" for at, parent in enumerate(parents)]
+    for at, table in enumerate(tables):
+        if table.parent is None:
+            lines.append(f"    v{at} = body.get({table.key!r})")
+        else:
+            # Where it is no object, the parent stands for the value, and is no text.
+            node = f"o{parents.index(table.parent)}"
+            inner = f"{node}.get({table.key!r}) if {node}.__class__ is dict"
+            lines.append(f"    v{at} = {inner} else None if {node} is None else several")
+    single = "v{0} if v{0}.__class__ is str or v{0} is None else several"
+    values = [single.format(at) for at in range(len(tables))]
+    values += [f"{member!r} in body" for member in members]
+    lines.append(f"    return ({', '.join(values)}{',' if values else ''})")
+    names: dict[str, Any] = {"several": _SEVERAL}
+    exec("\n".join(lines), names)  # our own text: names and operators only
+    made: _Read = names["read"]
+    return made
+
+
+def _is_single(value: Any) -> bool:
+    return value is None or type(value) is str or type(value) is int
 
 
 def _needed_members(node: Node) -> frozenset[str]:

@@ -91,13 +91,13 @@ class Sieve:
         if not one_by_one:
             self._patterns = PatternSet([*map(re.escape, self.pieces), *guards])
 
-    def lines(self, data: bytearray, end: int) -> list[Line]:
+    def lines(self, data: memoryview, end: int) -> list[Line]:
         """The lines that could matter, in order, of the whole lines in the first `end` bytes."""
         if self._patterns is None:
             return self._lines_one_by_one(data, end)
         return self._lines_in_one_pass(self._patterns, data, end)
 
-    def _lines_one_by_one(self, data: bytearray, end: int) -> list[Line]:
+    def _lines_one_by_one(self, data: memoryview, end: int) -> list[Line]:
         found: dict[int, int] = {}
         for piece, confirmed in self._searched:
             at = find(data, piece, 0, end)
@@ -109,14 +109,12 @@ class Sieve:
                 at = find(data, piece, stop, end)
         return sorted(found.items())
 
-    def _lines_in_one_pass(self, patterns: PatternSet, data: bytearray, end: int) -> list[Line]:
+    def _lines_in_one_pass(self, patterns: PatternSet, data: memoryview, end: int) -> list[Line]:
         lines: list[Line] = []
         searched = self._searched
         start = stop = -1
         passed = True
-        with memoryview(data)[:end] as view:
-            ends = patterns.ends(view)
-        for match_end, number in ends:
+        for match_end, number in patterns.ends(data[:end]):
             inside = match_end - 2  # the last byte may be the line feed itself
             if inside > stop:
                 start = rfind(data, _NEWLINE, 0, inside) + 1
@@ -151,7 +149,7 @@ def _confirmed(checks: set[Check]) -> _Confirmed:
     return _Confirmed(tuple(sorted(checks, key=repr)), tuple(_guards(rows, as_regex=False)))
 
 
-def _passes(data: bytearray, start: int, stop: int, confirmed: _Confirmed) -> bool:
+def _passes(data: memoryview, start: int, stop: int, confirmed: _Confirmed) -> bool:
     """Whether all clauses of one of the checks have a piece on the line, or may have."""
     for check in confirmed.checks:
         for clause in check:

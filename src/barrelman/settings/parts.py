@@ -7,7 +7,8 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Final
 
 from barrelman.engine.blocks import BlockReader, Item
-from barrelman.engine.reader import EventReader
+from barrelman.engine.lines import LONG_LINE_BYTES
+from barrelman.engine.reader import EVENT_HEAD, EventReader
 from barrelman.errors import InputError
 from barrelman.records.frozen import frozen
 from barrelman.settings.sources import Source, is_compressed, read_chunks, unreadable
@@ -88,6 +89,8 @@ def read_part(
             descriptor = file.fileno()
             at = _line_start(descriptor, part.start)
             stop = None if stop is None else _line_start(descriptor, stop)
+            if not _begins_an_event(descriptor, at):
+                blocks.remember(_event_line_before(descriptor, at))
             os.lseek(descriptor, at, os.SEEK_SET)
             while stop is None or at < stop:
                 space = blocks.space()
@@ -139,3 +142,24 @@ def _line_start(descriptor: int, offset: int) -> int:
             return at + found + 1
         at += len(data)
     return at
+
+
+def _begins_an_event(descriptor: int, at: int) -> bool:
+    return os.pread(descriptor, len(EVENT_HEAD), at) == EVENT_HEAD
+
+
+def _event_line_before(descriptor: int, at: int) -> bytes:
+    """The line that ends there, where the reader of the part before may have passed over it."""
+    end = at - 1
+    start = end
+    while start > 0 and end - start <= LONG_LINE_BYTES:
+        size = min(_SEEK_BYTES, start)
+        start -= size
+        found = os.pread(descriptor, size, start).rfind(b"\n")
+        if found >= 0:
+            start += found + 1
+            break
+    if end - start > LONG_LINE_BYTES:  # those are never passed over
+        return b""
+    line = os.pread(descriptor, max(0, end - start), start)
+    return line if line.startswith(EVENT_HEAD) and line.endswith(b"}") else b""

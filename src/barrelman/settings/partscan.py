@@ -9,7 +9,7 @@ from typing import Any, Final
 
 from barrelman.detection.judge import Judge, Tally
 from barrelman.detection.match import Match
-from barrelman.engine.blocks import BlockReader, Passed
+from barrelman.engine.blocks import BlockReader, Buffers, Passed
 from barrelman.engine.problem import Problem
 from barrelman.engine.reader import EventReader
 from barrelman.engine.sieve import Sieve
@@ -40,8 +40,16 @@ class ReaderOptions:
             max_event_bytes=self.max_event_bytes, cluster=self.cluster, lines_before=lines_before
         )
 
-    def blocks(self, reader: EventReader, sieve: Sieve | None) -> BlockReader:
-        return BlockReader(reader, sieve=sieve, is_timed=self.is_timed, is_strict=self.is_strict)
+    def blocks(
+        self, reader: EventReader, sieve: Sieve | None, *, buffers: Buffers | None = None
+    ) -> BlockReader:
+        return BlockReader(
+            reader,
+            sieve=sieve,
+            is_timed=self.is_timed,
+            is_strict=self.is_strict,
+            buffers=buffers,
+        )
 
 
 @frozen
@@ -82,6 +90,7 @@ class PartScan:
         self._judge = judge
         self._sieve = sieve
         self._options = options
+        self._buffers = Buffers()
 
     def work(self, number: int) -> Iterator[bytes]:
         """The packed answers to one part."""
@@ -89,7 +98,7 @@ class PartScan:
         judge, sent = self._judge, _Outbox()
         judge.tally = Tally()
         reader = self._options.reader()
-        blocks = self._options.blocks(reader, self._sieve)
+        blocks = self._options.blocks(reader, self._sieve, buffers=self._buffers)
         error: str | None = None
         try:
             source = self._sources[part.source]
