@@ -7,7 +7,7 @@ import lzma
 import os
 import threading
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 
 from barrelman.errors import InputError
 from barrelman.settings.decompress import decompress
-from barrelman.settings.sources import Source, expand_sources, read_chunks
+from barrelman.settings.sources import Source, expand_sources, is_compressed, read_chunks
 
 LINES = b"".join(b'{"line":%d}\n' % number for number in range(5000))
 
@@ -107,7 +107,7 @@ def test_sizes_are_those_on_disk(tmp_path: Path) -> None:
     path = tmp_path / "a.gz"
     path.write_bytes(gzip.compress(LINES))
     (source,) = expand_sources([str(path)])
-    assert source == Source(str(path), path, path.stat().st_size, False)
+    assert source == Source(str(path), str(path), path.stat().st_size, False)
 
 
 def test_a_dash_is_standard_input() -> None:
@@ -370,3 +370,107 @@ def test_windows_that_packers_use_are_read(data: bytes) -> None:
 def test_an_archive_that_asks_for_much_memory_is_refused(data: bytes) -> None:
     with pytest.raises(InputError, match="more than 128 MiB of memory"):
         list(decompress([data]))
+
+
+@pytest.mark.parametrize("name", PACK)
+def test_compression_of_a_file_is_told_beforehand(tmp_path: Path, name: str) -> None:
+    path = tmp_path / "a.log"
+    path.write_bytes(PACK[name](LINES))
+    assert is_compressed(str(path))
+    for plain in (LINES, b"", PACK[name](LINES)[:2]):
+        path.write_bytes(plain)
+        assert not is_compressed(str(path))
+    path.unlink()
+    with pytest.raises(FileNotFoundError):
+        is_compressed(str(path))
+
+
+# More of it is plain than waits to be taken.
+LARGE = LINES * 100
+
+
+def open_files() -> int:
+    return len(os.listdir("/dev/fd"))
+
+
+@pytest.mark.parametrize("name", ["plain", *PACK])
+def test_files_are_decompressed_by_a_thread_that_ends_with_them(tmp_path: Path, name: str) -> None:
+    path = tmp_path / "a.log"
+    path.write_bytes(PACK.get(name, bytes)(LARGE))
+    (source,) = expand_sources([str(path)])
+    assert isinstance(source, Source)
+    files, threads = open_files(), threading.active_count()
+    chunks = read_chunks(source)
+    first = next(chunks)
+    assert LARGE.startswith(first)
+    assert len(first) < len(LARGE)
+    assert threading.active_count() == threads + (name != "plain")
+    assert open_files() == files + 1
+    chunks.close()  # type: ignore[attr-defined]
+    assert threading.active_count() == threads
+    assert open_files() == files
+    assert b"".join(read_chunks(source)) == LARGE
+    assert threading.active_count() == threads
+    assert open_files() == files
+
+
+def read_all(chunks: Iterator[bytes]) -> tuple[bytes, str]:
+    """What comes out, and the error it ends in."""
+    out = bytearray()
+    try:
+        for chunk in chunks:
+            out += chunk
+    except InputError as error:
+        return bytes(out), error.message
+    return bytes(out), ""
+
+
+@pytest.mark.parametrize("end", ["whole", "truncated", "more"])
+@pytest.mark.parametrize("name", PACK)
+def test_raw_bytes_are_told_where_they_are_asked_for(tmp_path: Path, name: str, end: str) -> None:
+    packed = PACK[name](LARGE)
+    data = {"whole": packed, "truncated": packed[:-9], "more": packed + b"more"}[end]
+    path = tmp_path / "a.log"
+    path.write_bytes(data)
+    (source,) = expand_sources([str(path)])
+    assert isinstance(source, Source)
+    told: list[tuple[int, int]] = []
+    chunks = read_chunks(
+        source, on_raw_bytes=lambda size: told.append((size, threading.get_ident()))
+    )
+    next(chunks)
+    assert told
+    _, error = read_all(chunks)
+    assert bool(error) == (end != "whole")
+    assert sum(size for size, _ in told) == len(data)
+    assert {ident for _, ident in told} == {threading.get_ident()}
+
+
+def test_standard_input_from_a_file_begins_where_it_stands(tmp_path: Path) -> None:
+    path = tmp_path / "a.log"
+    packed = bytearray(gzip.compress(LARGE))
+    packed[-8] ^= 1
+    path.write_bytes(b"before" + packed)
+    source = Source("<stdin>", None, path.stat().st_size, False)
+    with open(path, "rb") as stream:
+        assert stream.read(6) == b"before"
+        out, error = read_all(read_chunks(source, stdin=stream))
+    assert out == LARGE
+    assert error.startswith("the compressed data is corrupt")
+
+
+@pytest.mark.parametrize("place", [0.3, 0.7, 0.999])
+@pytest.mark.parametrize("name", PACK)
+def test_a_broken_file_gives_what_a_broken_pipe_gives(
+    tmp_path: Path, name: str, place: float
+) -> None:
+    data = bytearray(PACK[name](b"first") + PACK[name](LARGE))
+    data[int(place * len(data))] ^= 0x55
+    path = tmp_path / "a.log"
+    path.write_bytes(data)
+    (source,) = expand_sources([str(path)])
+    assert isinstance(source, Source)
+    out, error = read_all(read_chunks(source))
+    assert (out, error) == read_all(read_chunks(STDIN, stdin=io.BytesIO(data)))
+    assert out.startswith(b"first")
+    assert error

@@ -23,13 +23,14 @@ if TYPE_CHECKING:
     import lzma
     import zlib
 
-# What is yielded while there is more, at least, and what a decoder gives at once, at most.
-_PIECE_BYTES: Final = 256 * 1024
-_OUTPUT_BYTES: Final = 1024 * 1024
+# What a decoder gives at once, at most. A thread that wants the interpreter lock back may wait for
+# milliseconds, so in haste it asks for much each time.
+_CAREFUL_OUTPUT_BYTES: Final = 256 * 1024
+_HASTY_OUTPUT_BYTES: Final = 1024 * 1024
 # With care, the output of one slice at most is lost of what is corrupt. And zstandard's streams
 # cannot be told how much to give: a block of 4 bytes may hold 128 KiB.
-_CAREFUL_BYTES: Final = 512
-_HASTY_BYTES: Final = 64 * 1024
+_CAREFUL_SLICE_BYTES: Final = 512
+_HASTY_SLICE_BYTES: Final = 64 * 1024
 # What an archive may ask for before it gives anything: what `xz -9` and `zstd --long` need fits.
 MAX_WINDOW_BYTES: Final = 128 * 1024 * 1024
 _REPLAY_BYTES: Final = 1024 * 1024
@@ -54,7 +55,7 @@ class _Codec(Protocol):
     @property
     def unused_data(self) -> bytes: ...
 
-    def feed(self, data: bytes) -> Iterator[bytes]: ...
+    def feed(self, data: bytes, most_bytes: int) -> Iterator[bytes]: ...
 
     def copy(self) -> _Codec | None:
         """One that goes on from here; None where the library cannot do that."""
@@ -73,12 +74,12 @@ class _Zlib:
     def unused_data(self) -> bytes:
         return self._inner.unused_data
 
-    def feed(self, data: bytes) -> Iterator[bytes]:
+    def feed(self, data: bytes, most_bytes: int) -> Iterator[bytes]:
         while True:
-            out = self._inner.decompress(data, _OUTPUT_BYTES)
+            out = self._inner.decompress(data, most_bytes)
             yield out
             data = self._inner.unconsumed_tail
-            if self._inner.eof or (not data and len(out) < _OUTPUT_BYTES):
+            if self._inner.eof or (not data and len(out) < most_bytes):
                 return
 
     def copy(self) -> _Codec | None:
@@ -102,10 +103,10 @@ class _Blocks:
     def unused_data(self) -> bytes:
         return self._inner.unused_data
 
-    def feed(self, data: bytes) -> Iterator[bytes]:
-        yield self._inner.decompress(data, _OUTPUT_BYTES)
+    def feed(self, data: bytes, most_bytes: int) -> Iterator[bytes]:
+        yield self._inner.decompress(data, most_bytes)
         while not self._inner.eof and not self._inner.needs_input:
-            yield self._inner.decompress(b"", _OUTPUT_BYTES)
+            yield self._inner.decompress(b"", most_bytes)
 
     def copy(self) -> None:
         return None
@@ -124,7 +125,7 @@ class _Zstd:
     def unused_data(self) -> bytes:
         return bytes(self._inner.unused_data)
 
-    def feed(self, data: bytes) -> Iterator[bytes]:
+    def feed(self, data: bytes, most_bytes: int) -> Iterator[bytes]:
         yield self._inner.decompress(data)
 
     def copy(self) -> None:
@@ -158,18 +159,28 @@ def _open_xz() -> _Codec:
 
 
 class _ChunkFile(io.RawIOBase):
-    """Chunks as the file that a library wants to read."""
+    """Chunks as the file that a library wants to read; `end` is put behind the last one."""
 
-    def __init__(self, chunks: Iterator[bytes]) -> None:
+    def __init__(self, chunks: Iterator[bytes], *, end: bytes = b"") -> None:
         self._chunks = chunks
+        self._next = next(chunks, b"")
+        self._end = end
         self._rest = memoryview(b"")
 
     def readable(self) -> bool:
         return True
 
+    def read(self, size: int = -1, /) -> bytes:
+        """A whole chunk: more than was asked for, or less."""
+        chunk = self._next
+        self._next = next(self._chunks, b"") if chunk else b""
+        if not self._next:
+            chunk, self._end = chunk + self._end, b""
+        return chunk
+
     def readinto(self, buffer: Any) -> int:
         if not self._rest:
-            self._rest = memoryview(next(self._chunks, b""))
+            self._rest = memoryview(self.read())
         size = min(len(buffer), len(self._rest))
         buffer[:size] = self._rest[:size]
         self._rest = self._rest[size:]
@@ -188,14 +199,15 @@ def _hasty_gzip(chunks: Iterator[bytes]) -> Iterator[bytes]:
     errors: Any = (isal_zlib.error, zlib.error, OSError, EOFError, ValueError)
     try:
         reader = igzip.open(_ChunkFile(chunks), "rb")  # type: ignore[no-untyped-call]
-        while piece := reader.read(_OUTPUT_BYTES):
+        while piece := reader.read(_HASTY_OUTPUT_BYTES):
             yield piece
     except errors as error:
         raise _Broken from error
 
 
 # A reader over frames does not say whether the last one was whole. This one is put behind it, and
-# comes out whole only then: 64 line feeds and a checksum.
+# comes out whole only then: 64 line feeds and a checksum. It has to come in one read with what is
+# before it: after part of a header, the library takes a read that begins with a frame for that.
 _LAST_FRAME: Final = b"\x28\xb5\x2f\xfd\x24\x40\x45\0\0\x10\n\n\x01\0\x93\0\x16\x2c\x2f\x30\x30"
 _LAST_TEXT: Final = b"\n" * 64
 
@@ -203,12 +215,12 @@ _LAST_TEXT: Final = b"\n" * 64
 def _hasty_zstd(chunks: Iterator[bytes]) -> Iterator[bytes]:
     import zstandard
 
-    file = cast("BinaryIO", _ChunkFile(_chain(chunks, [_LAST_FRAME])))
+    file = cast("BinaryIO", _ChunkFile(chunks, end=_LAST_FRAME))
     held = b""
     try:
         decompressor = zstandard.ZstdDecompressor(max_window_size=MAX_WINDOW_BYTES)
         reader = decompressor.stream_reader(file, read_across_frames=True)
-        while piece := reader.read(_OUTPUT_BYTES):
+        while piece := reader.read(_HASTY_OUTPUT_BYTES):
             if len(piece) < len(_LAST_TEXT):
                 held += piece
                 continue
@@ -341,10 +353,11 @@ class _Unpacking:
     def __init__(self, open_codec: Callable[[], _Codec], *, in_haste: bool = False) -> None:
         self._open = open_codec
         self._in_haste = in_haste
+        self._most_bytes = _HASTY_OUTPUT_BYTES if in_haste else _CAREFUL_OUTPUT_BYTES
         self._problem: InputError | None = None
         self._codec: _Codec | None = None
         self._is_first = True
-        self._slice_bytes = _CAREFUL_BYTES
+        self._slice_bytes = _CAREFUL_SLICE_BYTES
         self._taken_bytes = 0
         """The stream's input so far."""
         self._output_bytes = 0
@@ -366,7 +379,7 @@ class _Unpacking:
             for out in self._feed(chunk):
                 batch.append(out)
                 batch_bytes += len(out)
-                if batch_bytes >= _PIECE_BYTES:
+                if batch_bytes >= _CAREFUL_OUTPUT_BYTES:
                     yield b"".join(batch)
                     batch, batch_bytes = [], 0
             if batch_bytes:
@@ -405,7 +418,7 @@ class _Unpacking:
                 self._is_first = False
 
     def _begin(self) -> _Codec:
-        self._slice_bytes = _CAREFUL_BYTES
+        self._slice_bytes = _CAREFUL_SLICE_BYTES
         self._taken_bytes = self._output_bytes = self._given_bytes = self._origin_bytes = 0
         self._origin, self._given = None, []
         return self._open()
@@ -415,10 +428,10 @@ class _Unpacking:
         if origin is not None:
             self._origin, self._origin_bytes = origin, self._output_bytes
             self._given, self._given_bytes = [], 0
-        yield from codec.feed(data)
+        yield from codec.feed(data, self._most_bytes)
         self._taken_bytes += len(data)
         if self._in_haste or origin is not None:  # little by little: many streams are short
-            self._slice_bytes = min(self._slice_bytes * 4, _HASTY_BYTES)
+            self._slice_bytes = min(self._slice_bytes * 4, _HASTY_SLICE_BYTES)
         elif self._given is not None:
             self._given.append(data)
             self._given_bytes += len(data)
@@ -433,7 +446,7 @@ class _Unpacking:
         replay = self._origin or self._open()
         try:
             for step in [*self._given, *(bytes([byte]) for byte in data)]:
-                for out in replay.feed(step):
+                for out in replay.feed(step, self._most_bytes):
                     if len(out) > skip:
                         yield out[skip:]
                     skip = max(0, skip - len(out))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 import threading
 from collections import deque
 from collections.abc import Generator, Iterator
@@ -36,11 +37,15 @@ class ReadAhead:
             while (piece := self._take()) is not None:
                 yield piece
         finally:
-            # A forked process has a copy of this, without the thread; and the garbage collector
-            # may close us in the very thread.
-            if os.getpid() == process and threading.current_thread() is not thread:
+            self.is_stopped = True
+            # A forked process has a copy of this without the thread; the garbage collector may
+            # close us in the very thread; and where the interpreter ends, no other thread runs.
+            if (
+                os.getpid() == process
+                and threading.current_thread() is not thread
+                and not sys.is_finalizing()
+            ):
                 with self._changed:
-                    self.is_stopped = True
                     self._changed.notify_all()
                 thread.join()
         if self._error is not None:
@@ -67,10 +72,12 @@ class ReadAhead:
         except Exception as error:  # noqa: BLE001 - raised by `run`, in the thread that asked
             self._error = error
         finally:
-            pieces.close()
-            with self._changed:
-                self._is_over = True
-                self._changed.notify_all()
+            try:
+                pieces.close()
+            finally:
+                with self._changed:
+                    self._is_over = True
+                    self._changed.notify_all()
 
     def _put(self, piece: bytes) -> bool:
         """Whether more is wanted."""
