@@ -16,7 +16,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from mmap import mmap
+from mmap import ACCESS_COPY, mmap
 from typing import Final, TypeAlias
 
 from barrelman.engine.decode import DecodeError, loads
@@ -79,8 +79,12 @@ class Buffers:
 
 
 def _aligned(size: int) -> memoryview:
-    """Bytes from the start of a page on: the system copies a fifth faster to there."""
-    return memoryview(mmap(-1, size))
+    """Bytes from the start of a page on: the system copies a fifth faster to there.
+
+    A private mapping: one that is shared, as is the default, forked processes would write into
+    together.
+    """
+    return memoryview(mmap(-1, size, access=ACCESS_COPY))
 
 
 Item: TypeAlias = Event | Problem | Passed

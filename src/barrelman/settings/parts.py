@@ -89,7 +89,7 @@ def read_part(
             descriptor = file.fileno()
             at = _line_start(descriptor, part.start)
             stop = None if stop is None else _line_start(descriptor, stop)
-            if not _begins_an_event(descriptor, at):
+            if at > 0 and not _begins_an_event(descriptor, at):
                 blocks.remember(_event_line_before(descriptor, at))
             os.lseek(descriptor, at, os.SEEK_SET)
             while stop is None or at < stop:
