@@ -205,17 +205,17 @@ def _hasty_gzip(chunks: Iterator[bytes]) -> Iterator[bytes]:
         raise _Broken from error
 
 
-# A reader over frames does not say whether the last one was whole. This one is put behind it, and
-# comes out whole only then: 64 line feeds and a checksum. It has to come in one read with what is
+# A reader over frames does not say whether the last one was whole. So a frame of this text and a
+# checksum is put behind it, and comes out whole only then. It has to come in one read with what is
 # before it: after part of a header, the library takes a read that begins with a frame for that.
-_LAST_FRAME: Final = b"\x28\xb5\x2f\xfd\x24\x40\x45\0\0\x10\n\n\x01\0\x93\0\x16\x2c\x2f\x30\x30"
 _LAST_TEXT: Final = b"\n" * 64
 
 
 def _hasty_zstd(chunks: Iterator[bytes]) -> Iterator[bytes]:
     import zstandard
 
-    file = cast("BinaryIO", _ChunkFile(chunks, end=_LAST_FRAME))
+    last_frame = zstandard.ZstdCompressor(level=1, write_checksum=True).compress(_LAST_TEXT)
+    file = cast("BinaryIO", _ChunkFile(chunks, end=last_frame))
     held = b""
     try:
         decompressor = zstandard.ZstdDecompressor(max_window_size=MAX_WINDOW_BYTES)
