@@ -1,0 +1,154 @@
+"""Judges and their accounts: with a sieve as without, and in parts as in one."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from typing import Any
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from samples import START, lines
+from samples import event as event_data
+from samples import rule as rule_data
+
+from barrelman.detection.judge import Bound, Judge, ScanOptions, Tally
+from barrelman.detection.scan import RunnableRule, Scan, sieve_of
+from barrelman.engine.blocks import BlockReader, Passed
+from barrelman.engine.compile import compile_query
+from barrelman.engine.reader import EventReader
+from barrelman.records.event import Event
+from barrelman.records.fields import AUDIT_CATALOGUE
+from barrelman.records.times import parse_instant_us
+from barrelman.rules.assign import rule_predicate
+from barrelman.rules.load import load_rules
+
+DAY_US = 86_400_000_000
+START_US = parse_instant_us(START.isoformat()) or 0
+NOW_US = START_US + 30 * DAY_US
+
+
+def runnable(**changes: Any) -> RunnableRule:
+    changes = {"query": "kubernetes.audit.objectRef.name:found"} | changes
+    (loaded,) = load_rules(json.dumps(rule_data(**changes)), path="r.json").rules
+    assert loaded.rule is not None, loaded.reason
+    return RunnableRule(loaded.rule, rule_predicate(loaded.rule))
+
+
+def made(*, found: bool = False, seconds: float = 0, **changes: Any) -> dict[str, Any]:
+    reference = {"resource": "pods", "namespace": "shop", "name": "found" if found else "other"}
+    return event_data(int(seconds), seconds=seconds, objectRef=reference, **changes)
+
+
+def scanned(
+    data: bytes, *, options: ScanOptions, sieved: bool, step: int, is_timed: bool = True
+) -> Scan:
+    rule = runnable()
+    scan = Scan([rule], now_us=NOW_US, options=options, is_timed=is_timed)
+    sieve = sieve_of([rule]) if sieved else None
+    assert (sieve is not None) == sieved
+    blocks = BlockReader(EventReader(), sieve=sieve, is_timed=is_timed)
+    for at in range(0, len(data), step):
+        for item in blocks.feed(data[at : at + step]):
+            _take(scan, item)
+    for item in blocks.finish():
+        _take(scan, item)
+    return scan
+
+
+def _take(scan: Scan, item: Any) -> None:
+    if isinstance(item, Event):
+        scan.feed(item)
+    elif isinstance(item, Passed):
+        scan.pass_over(item)
+
+
+OPTIONS = [
+    ScanOptions(),
+    ScanOptions(since=Bound(START_US + 20_000_000)),
+    ScanOptions(until=Bound(START_US + 20_000_000)),
+    ScanOptions(since=Bound(START_US + 10_000_000), until=Bound(START_US + 40_000_000)),
+    ScanOptions(since=Bound(back_us=30_000_000)),
+    ScanOptions(since=Bound(back_us=DAY_US), until=Bound(back_us=20_000_000)),
+]
+EVENTS = st.builds(
+    lambda found, seconds, changes: made(found=found, seconds=seconds, **changes),
+    st.booleans(),
+    st.sampled_from([0, 10, 20, 30, 40, 50, 60, 5_000_000]),
+    st.sampled_from(
+        [
+            *({}, {}, {}, {"annotations": None}, {"stageTimestamp": None}, {"requestObject": None}),
+            {"stageTimestamp": None, "requestReceivedTimestamp": None},
+            {"stageTimestamp": "never"},
+            {"annotations": {"audit.k8s.io/truncated": "true"}, "requestObject": None},
+            {"annotations": {'"stageTimestamp":"2026-01-01T00:00:00Z"': "x"}},
+            {"annotations": {"stageTimestamp": "2026-01-01T00:00:00Z"}},
+            {"requestObject": {"stageTimestamp": "2026-01-01T00:00:00Z", "annotations": {}}},
+            {"responseObject": {"kind": "Pod"}},
+        ]
+    ),
+)
+
+
+@settings(max_examples=150, deadline=None)
+@given(st.lists(EVENTS, max_size=12), st.sampled_from(OPTIONS), st.sampled_from([300, 10**6]))
+def test_a_timed_account_is_the_same_with_a_sieve(
+    events: list[dict[str, Any]], options: ScanOptions, step: int
+) -> None:
+    data = lines(events)
+    plain = scanned(data, options=options, sieved=False, step=step)
+    sieved = scanned(data, options=options, sieved=True, step=step)
+    # Of a line that is passed over it is only known that a body may stand on it.
+    assert sieved.tally.bodies >= plain.tally.bodies
+    assert (
+        dataclasses.replace(sieved.tally, bodies=plain.tally.bodies, last_us=plain.tally.last_us)
+        == plain.tally
+    )
+    assert [alert.document for alert in sieved.finish()] == [
+        alert.document for alert in plain.finish()
+    ]
+    assert sieved.counts.rules == plain.counts.rules
+
+
+def judge_of(options: ScanOptions) -> Judge:
+    rule = runnable()
+    return Judge(
+        [rule],
+        predicates=[compile_query(rule.node, AUDIT_CATALOGUE)],
+        options=options,
+        now_us=NOW_US,
+        is_timed=True,
+    )
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.lists(EVENTS, max_size=10), st.integers(0, 10), st.sampled_from(OPTIONS))
+def test_judges_side_by_side_come_to_what_one_does(
+    events: list[dict[str, Any]], cut: int, options: ScanOptions
+) -> None:
+    bodies = [Event(event) for event in events]
+    one = judge_of(options)
+    expected = [match for event in bodies for match in one.feed(event)]
+    total, matches = Tally(), []
+    for part in (bodies[:cut], bodies[cut:]):
+        judge = judge_of(options)
+        matches += [match for event in part for match in judge.feed(event)]
+        total.add(Tally(*judge.tally.packed()))
+    assert matches == expected
+    assert total == one.tally
+
+
+def test_an_untimed_match_wants_the_end_only_where_times_were_not_read() -> None:
+    events = [
+        made(seconds=10),
+        made(found=True, stageTimestamp=None, requestReceivedTimestamp=None),
+    ]
+    for is_timed in (True, False):
+        scan = scanned(
+            lines(events), options=ScanOptions(), sieved=True, step=10**6, is_timed=is_timed
+        )
+        assert scan.wants_end is not is_timed
+    scan = scanned(
+        lines([made(found=True)]), options=ScanOptions(), sieved=True, step=10**6, is_timed=False
+    )
+    assert not scan.wants_end

@@ -1,0 +1,178 @@
+"""Answers come whole and in the order of the parts, and no process is left behind."""
+
+from __future__ import annotations
+
+import faulthandler
+import os
+import select
+import signal
+import sys
+from collections.abc import Iterator
+
+import pytest
+
+from barrelman.errors import InputError
+from barrelman.settings.workers import Work, Workers, can_fork, count_cores
+
+PATIENCE_SECONDS = 60
+
+pytestmark = pytest.mark.skipif(not can_fork(), reason="no processes are forked here")
+
+
+@pytest.fixture(autouse=True)
+def _nothing_hangs() -> Iterator[None]:
+    """What waits for ever shows where, and ends."""
+    faulthandler.dump_traceback_later(PATIENCE_SECONDS, exit=True)
+    yield
+    faulthandler.cancel_dump_traceback_later()
+
+
+class Lifeline:
+    """A pipe whose other end every process started meanwhile holds: its end is theirs."""
+
+    def __init__(self) -> None:
+        self.reader, self.writer = os.pipe()
+
+    def all_ended(self) -> bool:
+        os.close(self.writer)
+        ready, _, _ = select.select([self.reader], [], [], PATIENCE_SECONDS)
+        ended = bool(ready) and os.read(self.reader, 1) == b""
+        os.close(self.reader)
+        return ended
+
+
+def collected(work: Work, *, count: int, jobs: int) -> list[tuple[int, bytes | None]]:
+    lifeline = Lifeline()
+    workers = Workers(work, count=count, jobs=jobs)
+    try:
+        return list(workers.answers())
+    finally:
+        workers.stop()
+        assert lifeline.all_ended()
+
+
+def expected(work: Work, count: int) -> list[tuple[int, bytes | None]]:
+    return [
+        each for part in range(count) for each in [*((part, a) for a in work(part)), (part, None)]
+    ]
+
+
+def small(part: int) -> Iterator[bytes]:
+    for number in range(part % 4):
+        yield b"%d of %d" % (number, part)
+
+
+def late_first(part: int) -> Iterator[bytes]:
+    """Early parts take the longest, so that others are done before them."""
+    total = sum(range(200_000 if part % 5 == 0 else 10))
+    yield b"%d" % (total + part)
+
+
+def empty(part: int) -> Iterator[bytes]:
+    yield b""
+    yield b"x" * part
+    yield b""
+
+
+@pytest.mark.parametrize("jobs", [1, 2, 5])
+@pytest.mark.parametrize("count", [0, 1, 3, 60])
+@pytest.mark.parametrize("work", [small, late_first, empty])
+def test_answers_come_in_the_order_of_the_parts(work: Work, count: int, jobs: int) -> None:
+    assert collected(work, count=count, jobs=jobs) == expected(work, count)
+
+
+def test_more_jobs_than_parts() -> None:
+    assert collected(small, count=2, jobs=6) == expected(small, 2)
+
+
+def test_answers_larger_than_any_pipe() -> None:
+    def work(part: int) -> Iterator[bytes]:
+        for number in range(3):
+            yield bytes([part, number]) * 700_000
+
+    assert collected(work, count=5, jobs=3) == expected(work, 5)
+
+
+def test_answers_that_come_too_early_wait() -> None:
+    """A part says nothing until as much is held of those behind it as may be, and more waits."""
+    gate, opener = os.pipe()
+    size = 4 * 1024 * 1024
+
+    def work(part: int) -> Iterator[bytes]:
+        if part == 0:
+            os.read(gate, 1)
+            yield b"at last"
+            return
+        for number in range(5):
+            if (part, number) == (2, 3):  # 32 MiB are on their way
+                os.write(opener, b".")
+            yield bytes([part + number]) * size
+
+    lifeline = Lifeline()
+    workers = Workers(work, count=4, jobs=2)
+    sizes = []
+    for part, answer in workers.answers():
+        if answer is not None:
+            sizes.append((part, len(answer), answer[:1]))
+    workers.stop()
+    assert sizes[0] == (0, 7, b"a")
+    assert sizes[1:] == [
+        (part, size, bytes([part + number])) for part in (1, 2, 3) for number in range(5)
+    ]
+    assert lifeline.all_ended()
+    os.close(gate)
+    os.close(opener)
+
+
+def test_a_bug_in_a_process_is_shown_as_it_was() -> None:
+    def work(part: int) -> Iterator[bytes]:
+        yield b"first"
+        if part == 3:
+            raise LookupError("what is wrong")
+
+    with pytest.raises(RuntimeError, match=r"(?s)Traceback.*LookupError: what is wrong"):
+        collected(work, count=9, jobs=2)
+
+
+def test_a_process_that_is_killed_is_told_of() -> None:
+    def work(part: int) -> Iterator[bytes]:
+        yield b"x" * 100_000
+        if part == 2:
+            os.kill(os.getpid(), signal.SIGKILL)
+        yield b"y"
+
+    with pytest.raises(InputError, match="killed") as caught:
+        collected(work, count=9, jobs=2)
+    assert "--jobs 1" in str(caught.value)
+
+
+@pytest.mark.parametrize("taken", [0, 1, 7])
+def test_stopping_midway_leaves_nothing_behind(taken: int) -> None:
+    def work(part: int) -> Iterator[bytes]:
+        while True:
+            yield b"x" * 50_000
+
+    lifeline = Lifeline()
+    descriptors = len(os.listdir("/proc/self/fd")) if sys.platform == "linux" else 0
+    workers = Workers(work, count=20, jobs=3)
+    answers = workers.answers()
+    for _ in range(taken):
+        assert next(answers) == (0, b"x" * 50_000)
+    workers.stop()
+    workers.stop()
+    if sys.platform == "linux":
+        assert len(os.listdir("/proc/self/fd")) == descriptors
+    assert lifeline.all_ended()
+
+
+def test_a_terminals_interrupt_is_left_to_the_parent() -> None:
+    def work(part: int) -> Iterator[bytes]:
+        os.kill(os.getpid(), signal.SIGINT)
+        yield b"%d" % part
+
+    answers = [each for part in range(4) for each in ((part, b"%d" % part), (part, None))]
+    assert collected(work, count=4, jobs=2) == answers
+
+
+def test_there_is_a_core() -> None:
+    assert count_cores() >= 1
