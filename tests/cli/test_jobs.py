@@ -75,6 +75,8 @@ ODD = lines(
 def log(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("big") / "audit.log"
     write_big(path, size_bytes=36 * 1024 * 1024, at_cuts=[AT_CUTS[0] + ODD, AT_CUTS[1]])
+    with path.open("ab") as file:  # in a part that is read by itself: its number is none of it
+        file.write(b"more talk\n" + lines([event(900_006)]))
     return path
 
 
