@@ -153,6 +153,17 @@ def test_several_files(log: Path, tmp_path: Path) -> None:
         assert scan(*files, "--jobs", jobs) == expected
 
 
+def test_a_last_line_without_its_end_across_a_cut(tmp_path: Path) -> None:
+    path = tmp_path / "audit.log"
+    filler = lines([event(1, verb="get", requestURI="x" * 10_000)])
+    last = lines([event(2)])[:-1]
+    data = filler * (PART_BYTES // len(filler))
+    path.write_bytes(data + b"\n" * (PART_BYTES - len(data) - 100) + last)
+    expected = scan(path, "--jobs", 1)
+    assert expected[1].startswith("1 alerts")
+    assert scan(path, "--jobs", 2) == expected
+
+
 @pytest.mark.parametrize(
     "bounds",
     [("--since", "2026-11-23T02:10:00Z", "--until", "2026-11-23T04:00:00Z"), ("--since", "20h")],

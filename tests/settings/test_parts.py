@@ -30,15 +30,15 @@ def event(verb: str = "create", audit_id: str = "a") -> str:
 PIECES = st.sampled_from(
     [
         *[event(name, str(number)) + "\n" for number, name in enumerate(["create", "get"] * 4)],
-        *(event("create")[:40] + "\n", event("get")[:-2] + "\n"),
+        *(event("create")[:40] + "\n", event("get")[:-2] + "\n", event("create")[:60]),
         *("{\n", "[\n", "]\n", "}\n", '{"kind":"Event",\n"apiVersion":"audit.k8s.io/v1",\n'),
         *('"verb":"create"}\n', '{"items":[\n', event() + ",\n", "]}\n", "\n", "\r\n", "talk\n"),
-        *("2026-11-23T07:06:00Z stdout P " + event()[:50] + "\n"),
+        *("2026-11-23T07:06:00Z stdout P " + event()[:50] + "\n", "\ufeff\n", "\ufeff" + event()),
         "2026-11-23T07:06:00Z stdout F " + event()[50:] + "\n",
         '{"log":' + '"{\\"kind\\":\\"Event\\",","stream":"stdout","time":"x"}\n',
     ]
 )
-DATA = st.lists(PIECES, max_size=14).map(lambda pieces: ("".join(pieces) + "\n").encode())
+DATA = st.lists(PIECES, max_size=14).map(lambda pieces: "".join(pieces).encode())
 
 
 class Account:
@@ -96,11 +96,22 @@ def test_any_cut_gives_what_the_whole_gives(data: bytes, cuts: list[int], is_str
         file.write(data)
         file.flush()
         source = Source(file.name, file.name, len(data), False)
-        starts = sorted({0, *cuts})
+        lines = [at + 1 for at, byte in enumerate(data[:-1]) if byte == 10]
+        starts = sorted({0, *(lines[cut % len(lines)] for cut in cuts if lines)})
         stops: list[int | None] = [*starts[1:], None]
         parts = [Part(0, start, stop) for start, stop in zip(starts, stops, strict=True)]
         whole = read_in_parts([Part(0)], source, is_strict=is_strict)
         assert read_in_parts(parts, source, is_strict=is_strict).all == whole.all
+
+
+@pytest.mark.parametrize("part_bytes", [130, 180, 200])
+def test_a_last_line_without_its_end_is_not_lost(tmp_path: Path, part_bytes: int) -> None:
+    """It begins before the last cut, which is then no cut at all."""
+    path = tmp_path / "a.log"
+    path.write_text(event() + "\n" + event())
+    source = source_of(path)
+    parts = split_sources([source], part_bytes=part_bytes)
+    assert read_in_parts(parts, source, is_strict=False).events == 2
 
 
 def source_of(path: Path) -> Source:
@@ -112,9 +123,11 @@ def source_of(path: Path) -> Source:
     [
         (b"", 10, [(0, None)]),
         (b"x\n" * 5, 10, [(0, None)]),
-        (event().encode() + b"\n", 80, [(0, 80), (80, None)]),
-        (event().encode() + b"\n", 60, [(0, 60), (60, None)]),
-        ((event() + "\n").encode() * 2, 100, [(0, 100), (100, 200), (200, None)]),
+        (event().encode() + b"\n", 60, [(0, None)]),
+        ((event() + "\n").encode() * 2, 100, [(0, 104), (104, None)]),
+        ((event() + "\n").encode() * 3, 100, [(0, 104), (104, 208), (208, None)]),
+        ((event() + "\n").encode() * 3, 150, [(0, 208), (208, None)]),
+        ((event() + "\n").encode() + event().encode(), 110, [(0, None)]),
         (b"{\n" + event().encode() + b"\n}", 20, [(0, None)]),
         (b'{"items":[' + event().encode() + b"]}", 20, [(0, None)]),
         (b"[" + b"1," * 50, 10, [(0, None)]),

@@ -6,6 +6,7 @@ import faulthandler
 import os
 import select
 import signal
+import subprocess
 import sys
 from collections.abc import Iterator
 
@@ -134,7 +135,8 @@ def test_a_bug_in_a_process_is_shown_as_it_was() -> None:
         collected(work, count=9, jobs=2)
 
 
-def test_a_process_that_is_killed_is_told_of() -> None:
+@pytest.mark.parametrize("jobs", [1, 2])
+def test_a_process_that_is_killed_is_told_of(jobs: int) -> None:
     def work(part: int) -> Iterator[bytes]:
         yield b"x" * 100_000
         if part == 2:
@@ -142,8 +144,24 @@ def test_a_process_that_is_killed_is_told_of() -> None:
         yield b"y"
 
     with pytest.raises(InputError, match="killed") as caught:
-        collected(work, count=9, jobs=2)
+        collected(work, count=9, jobs=jobs)
     assert "--jobs 1" in str(caught.value)
+
+
+def test_processes_that_were_killed_before_they_are_asked_for_more() -> None:
+    """The pipe that gives out parts is broken then: that is no closed output of ours."""
+
+    def work(part: int) -> Iterator[bytes]:
+        if part == 1:
+            os.kill(os.getpid(), signal.SIGKILL)
+        yield b"x"
+
+    lifeline = Lifeline()
+    workers = Workers(work, count=9, jobs=1)
+    assert lifeline.all_ended()
+    with pytest.raises(InputError, match="killed"):
+        list(workers.answers())
+    workers.stop()
 
 
 @pytest.mark.parametrize("taken", [0, 1, 7])
@@ -172,6 +190,58 @@ def test_a_terminals_interrupt_is_left_to_the_parent() -> None:
 
     answers = [each for part in range(4) for each in ((part, b"%d" % part), (part, None))]
     assert collected(work, count=4, jobs=2) == answers
+
+
+PARENT = """
+import os, signal, sys
+from barrelman.settings.workers import Workers
+
+def work(part):
+    if part == 1 and sys.argv[1] == "busy":
+        while True:
+            yield b"x" * 50_000
+    yield b"done"
+
+workers = Workers(work, count=3, jobs=3)
+answers = workers.answers()
+print(next(answers), flush=True)
+os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+@pytest.mark.parametrize("state", ["idle", "busy"])
+def test_processes_whose_parent_was_killed_end_too(state: str) -> None:
+    lifeline = Lifeline()
+    os.set_inheritable(lifeline.writer, True)
+    done = subprocess.run(
+        [sys.executable, "-c", PARENT, state],
+        pass_fds=[lifeline.writer],
+        stdout=subprocess.DEVNULL,
+        check=False,
+        timeout=PATIENCE_SECONDS,
+    )
+    assert done.returncode == -signal.SIGKILL
+    os.close(lifeline.writer)
+    lifeline.writer = os.dup(lifeline.reader)
+    assert lifeline.all_ended()
+
+
+IGNORANT = """
+import signal
+from barrelman.settings.workers import Workers
+
+signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # as some parents leave it to their children
+workers = Workers(lambda part: iter([b"x"]), count=3, jobs=2)
+print(len(list(workers.answers())))
+workers.stop()
+"""
+
+
+def test_children_that_the_system_buries_are_no_error() -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", IGNORANT], capture_output=True, text=True, check=False
+    )
+    assert (done.stdout, done.stderr) == ("6\n", "")
 
 
 def test_there_is_a_core() -> None:

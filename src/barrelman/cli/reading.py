@@ -244,11 +244,11 @@ class _SideBySide:
             self._lines_before = 0 if part.is_last else reader.lines_read
 
 
-def read_times(sources: Iterable[Source | InputError], *, options: ReaderOptions) -> Tally:
+def read_times(
+    sources: Iterable[Source | InputError], *, options: ReaderOptions, now_us: int
+) -> Tally:
     """The times of all events of files that were scanned without reading them."""
-    judge = Judge(
-        (), predicates=(), options=ScanOptions(), now_us=time.time_ns() // 1000, is_timed=True
-    )
+    judge = Judge((), predicates=(), options=ScanOptions(), now_us=now_us, is_timed=True)
     timed = replace(options, is_timed=True)
     nothing = Sieve((), one_by_one=True)
     files = [source for source in sources if isinstance(source, Source) and is_regular(source)]

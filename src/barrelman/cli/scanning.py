@@ -196,7 +196,10 @@ class _Run:
             listener=listener,
         ).read()
         if self.scan.wants_end and not self.stopped:
-            self.scan.tally.set_times(read_times(self.sources, options=self.options_of_readers))
+            exact = read_times(
+                self.sources, options=self.options_of_readers, now_us=self.scan.now_us
+            )
+            self.scan.tally.set_times(exact)
 
     def _count_bytes(self, disk_bytes: int, plain_bytes: int) -> None:
         self.bar.advance(disk_bytes)

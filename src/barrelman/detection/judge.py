@@ -121,15 +121,15 @@ class Tally:
         """As plain values, for another process."""
         return tuple(self.__dict__.values())
 
-    def note_time(self, instant_us: int | None, now_us: int) -> None:
-        """The time of one more event."""
+    def note_time(self, instant_us: int | None, now_us: int, *, step: int = 1) -> None:
+        """The time of one more event; of one less (-1), or of one counted elsewhere (0)."""
         if instant_us is None:
-            self.untimed += 1
+            self.untimed += step
             return
         self.start_us = _least(self.start_us, instant_us)
         self.furthest_us = _most(self.furthest_us, instant_us)
         if instant_us - now_us > _AHEAD_US:
-            self.ahead += 1
+            self.ahead += step
             return
         self.last_us = instant_us
         self.end_us = _most(self.end_us, instant_us)
@@ -185,6 +185,8 @@ class Judge:
             self._note_stream(stream)
         numbers = self._ruleset.matches(event, stream=stream)
         matches: list[Match] = []
+        if not numbers:
+            return matches
         for number in numbers:
             rule = self._rules[number].rule
             if event.is_document and _is_own_descendant(event, rule):
@@ -201,14 +203,15 @@ class Judge:
         tally = self.tally
         tally.bodies.update(passed.bodies)
         events = passed.events
+        step = -1 if events < 0 else 1
         for instant_us in passed.times_us:
             if self._has_fixed_range and not self._in_range(instant_us):
-                tally.outside += 1
-                events -= 1
+                tally.outside += step
+                events -= step
             else:
-                tally.note_time(instant_us, self.now_us)
+                tally.note_time(instant_us, self.now_us, step=step)
         for instant_us in passed.seen_us:
-            tally.note_time(instant_us, self.now_us)
+            tally.note_time(instant_us, self.now_us, step=0)
         tally.events += events
         tally.raw_events += events
         if events and AUDIT_STREAM not in tally.streams:
@@ -234,8 +237,8 @@ class Judge:
         tally, body = self.tally, event.body
         tally.raw_events += 1
         annotations = body.get("annotations")
-        if type(annotations) is dict and annotations.get(_TRUNCATED) == "true":
-            tally.truncated += 1
+        if type(annotations) is dict and _TRUNCATED in annotations:
+            tally.truncated += annotations[_TRUNCATED] == "true"
         if len(tally.bodies) < len(BODIES):
             tally.bodies.update(name for name in BODIES if name in body)
 

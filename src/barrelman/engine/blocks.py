@@ -56,6 +56,7 @@ class Passed:
     """Events that no rule can match, not decoded."""
 
     events: int = 0
+    """-1 takes one back, and its time with it."""
     times_us: list[int | None] = field(default_factory=list)
     """When they happened, in order, where that was asked for; None for those without a time."""
     seen_us: tuple[int, ...] = ()
@@ -161,8 +162,9 @@ class BlockReader:
             yield from self._read(end)
             self._shift(end)
 
-    def remember(self, line: bytes) -> None:
-        """The line before the first one, which another reader has passed over."""
+    def follow(self, line: bytes) -> None:
+        """What is fed goes on from elsewhere; another reader has passed over `line` before it."""
+        self._reader.pass_events(0)
         self._last = line
 
     def pause(self) -> Iterator[Item]:
@@ -213,6 +215,8 @@ class BlockReader:
     def _read(self, end: int) -> Iterator[Item]:
         """The whole lines in the first `end` bytes."""
         view, reader = self._view, self._reader
+        if self._unseen_bodies and self._sieve is not None:
+            yield from self._look_for_bodies(end)
         if not reader.is_neutral:
             yield from self._read_lines(0, end)
             return
@@ -221,10 +225,7 @@ class BlockReader:
         if heads == 0:
             yield from self._look_back()
             yield from self._feed(0, end)
-            return
-        if self._unseen_bodies and self._sieve is not None:
-            yield from self._look_for_bodies(end)
-        if heads != lines or view[end - 2] != _CLOSE_OBJECT:
+        elif heads != lines or view[end - 2] != _CLOSE_OBJECT:
             yield from self._read_lines(0, end)
         elif self._sieve is None or self._blocks_without:
             self._blocks_without = max(0, self._blocks_without - 1)
@@ -246,6 +247,7 @@ class BlockReader:
         if not self._is_begun:
             self._is_begun = True
             yield _seen(self._view[: find(view, _NEWLINE, 0, end)].tobytes())
+        reader.pass_events(0)
         passing = sieve.lines(view, end)
         if len(passing) > _PASSING_SHARE * lines:
             self._blocks_without = _BLOCKS_WITHOUT
@@ -255,10 +257,9 @@ class BlockReader:
         for start, stop in passing:
             before = count(view, _NEWLINE, at, start) if at < start else 0
             passed += before
-            reader.pass_events(before)
             at = stop + 1
-            line = self._view[start:stop].tobytes()
-            event = reader.event(line)
+            line = view[start:stop].tobytes()
+            event = reader.event(line, passed=before)
             if event is not None:
                 yield event
                 continue
@@ -281,6 +282,7 @@ class BlockReader:
         """Each line decoded, of an ordinary block."""
         self._last = b""
         reader = self._reader
+        reader.pass_events(0)
         for line in self._view[start : end - 1].tobytes().split(_NEWLINE):
             if reader.is_neutral:
                 event = reader.event(line)
@@ -304,11 +306,18 @@ class BlockReader:
                         at = stop + 1
                         continue
                 elif (event := reader.event(line)) is not None:
+                    reader.pass_events(0)
                     self._last = b""
+                    if passed.times_us:  # in the order of the input
+                        yield passed
+                        passed = Passed()
                     yield event
                     at = stop + 1
                     continue
-            elif is_neutral:
+            if passed.times_us:
+                yield passed
+                passed = Passed()
+            if is_neutral:
                 yield from self._look_back()
             yield from self._feed(at, stop + 1)
             is_neutral = reader.is_neutral
@@ -347,7 +356,7 @@ class BlockReader:
         if line and not _is_whole(line):
             self._last = b""
             self._reader.pass_events(-1)
-            yield Passed(-1)
+            yield Passed(-1, times_us=[_time_at_end(line)] if self._is_timed else [])
             yield from self._reader.feed(line + _NEWLINE)
 
 

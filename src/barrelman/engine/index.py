@@ -197,8 +197,11 @@ class RuleIndex:
                 if node.__class__ is not dict:
                     return self._ask_all(event)
                 value = node.get(table.key)
-                if not _is_single(value) or any(each in node for each in table.spellings):
+                if not _is_single(value):
                     return self._ask_all(event)
+                for spelling in table.spellings:
+                    if spelling in node:
+                        return self._ask_all(event)
             known = table.known.get(value)
             left &= table.learn(value) if known is None else known
             if not left:

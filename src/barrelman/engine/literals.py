@@ -49,13 +49,16 @@ from barrelman.records.frozen import frozen
 
 Clause: TypeAlias = frozenset[bytes]
 
-# What encoders spell in more than one way: quotes and backslashes, the slash, and & < > (Go).
-_UNSAFE = re.compile(r"[^ !#$%\'()*+,\-.0-9:;=?@A-Z\[\]^_`a-z{|}~]+")
-_UNSAFE_IN_KEYS = re.compile(r"[^ !#$%\'()*+,\-.0-9:;=?@A-Z\[\]^`a-z{|}~]+")  # a dot may become _
-_NUMBERLIKE = re.compile(r"[0-9.eE+\-]*")
+# What encoders spell in more than one way: quotes and backslashes, and & < > (Go).
+_UNSAFE = re.compile(r"[^ !#$%\'()*+,\-./0-9:;=?@A-Z\[\]^_`a-z{|}~]+")
+_UNSAFE_IN_KEYS = re.compile(
+    r"[^ !#$%\'()*+,\-./0-9:;=?@A-Z\[\]^`a-z{|}~]+"
+)  # _ may stand for a dot
+# A part of a number; also of one that no double holds, which is read as the text of it.
+_NUMBERLIKE = re.compile(r"[+\-]?[0-9]*\.?[0-9]*(?:[eE][+\-]?)?[0-9]*")
 _DATELIKE = re.compile(r"now\b|\d{4}-\d\d", re.ASCII)
 _WORDS: Final = ("true", "false")
-_SHORTEST: Final = 3
+_SHORTEST: Final = 4
 
 # Where the pipeline takes an ECS field from, of those whose values are those of the raw event.
 _RAW_NAMES: Final = {
@@ -263,7 +266,7 @@ def _pattern_need(name: str, kind: FieldType | None, pattern: Pattern) -> Need:
     last = len(pattern.tokens) - 1
     for number, token in enumerate(pattern.tokens):
         # What fits into a number, true or false may stand there without quotes.
-        if isinstance(token, Wild) or (kind is not None and _fits_no_string(token)):
+        if isinstance(token, Wild) or _fits_no_string(token):
             continue
         is_start, is_end = number == 0, number == last
         found += pieces(token, is_start=is_start, is_end=is_end, unsafe=_UNSAFE)
@@ -347,7 +350,7 @@ _WORDS_BY_SHARE: Final = {
     0.03: "delete patch",
 }
 _SHARES: Final = {word: share for share, words in _WORDS_BY_SHARE.items() for word in words.split()}
-_BY_LETTERS: Final = {1: 1.0, 2: 0.5, 3: 0.06, 4: 0.02, 5: 0.008}
+_BY_LETTERS: Final = {1: 1.0, 2: 0.1, 3: 0.04, 4: 0.02, 5: 0.008}
 _RARE: Final = 0.004
 
 

@@ -79,23 +79,29 @@ class EventReader:
     def pass_events(self, count: int) -> None:
         """Lines that are events were dealt with elsewhere, with the reader neutral before them.
 
-        A negative count takes lines back.
+        A negative count takes lines back; none says that the source has begun without a mark.
         """
         self._splitter.begin()
         self._number += count
         self.counts.lines += count
         self.counts.events += count
 
-    def event(self, line: bytes) -> Event | None:
+    def event(self, line: bytes, *, passed: int = 0) -> Event | None:
         """The event on a line that begins with EVENT_HEAD, read by a neutral reader.
 
-        None where it is no JSON as it stands: the line is then to be fed.
+        `passed` lines before it are events dealt with elsewhere, as with `pass_events`. None where
+        the line is no JSON as it stands: it is then to be fed.
         """
         try:
             value = read(line)
         except JSONDecodeError:
+            self.pass_events(passed)
             return None
-        self.pass_events(1)
+        passed += 1
+        counts = self.counts
+        counts.lines += passed
+        counts.events += passed
+        self._number += passed
         return Event(value, False, line, self._number, self._cluster)
 
     def feed(self, chunk: bytes) -> Iterator[EventOrProblem]:

@@ -52,14 +52,16 @@ class RuleSet:
         Those whose answer depends on the run's time are among them: the caller asks them again,
         for each run.
         """
-        readers = self._readers_of(stream)
+        readers = self._known.get(stream) or self._readers_of(stream)
         if event.is_document:
             found = [
                 entry.number for entry in readers.plain if entry.predicate.matches(event, now_ms=0)
             ]
         else:
             index = readers.index or self._indexed(readers)
-            found = [readers.plain[at].number for at in index.matches(event)]
+            found = index.matches(event)
+            if found:
+                found = [readers.plain[at].number for at in found]
         if readers.timed:
             found += readers.timed
             found.sort()
@@ -75,16 +77,14 @@ class RuleSet:
         return bool(streams) and not any(stream is None or reads.read(stream) for stream in streams)
 
     def _readers_of(self, stream: str | None) -> Readers:
-        found = self._known.get(stream)
-        if found is None:
-            # A document that does not say where it belongs is shown to every rule.
-            reading = [
-                entry for entry in self._entries if stream is None or entry.patterns.read(stream)
-            ]
-            found = Readers(
-                plain=tuple(entry for entry in reading if not entry.predicate.uses_now),
-                timed=tuple(entry.number for entry in reading if entry.predicate.uses_now),
-            )
-            if len(self._known) < MOST_STREAMS:
-                self._known[stream] = found
+        # A document that does not say where it belongs is shown to every rule.
+        reading = [
+            entry for entry in self._entries if stream is None or entry.patterns.read(stream)
+        ]
+        found = Readers(
+            plain=tuple(entry for entry in reading if not entry.predicate.uses_now),
+            timed=tuple(entry.number for entry in reading if entry.predicate.uses_now),
+        )
+        if len(self._known) < MOST_STREAMS:
+            self._known[stream] = found
         return found

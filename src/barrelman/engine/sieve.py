@@ -28,7 +28,6 @@ Check: TypeAlias = tuple[Clause, ...]
 TRUNCATED: Final = b'truncated"'
 
 _NEWLINE = b"\n"
-_ESCAPE = b"\\"
 # Nanoseconds a line, as measured: to search for one more piece, to confirm what was found, and to
 # decode and judge it.
 _SEARCH_COST = 35
@@ -58,7 +57,8 @@ class Plan:
 
 @frozen
 class _Confirmed:
-    """Of a piece: what else must stand on its lines, and how that may be spelled otherwise."""
+    """Of a piece: what else must stand on its lines; and how that may be spelled otherwise, where
+    such lines do not pass by themselves."""
 
     checks: tuple[Check, ...]
     guards: tuple[bytes, ...]
@@ -80,10 +80,13 @@ class Sieve:
                         searched[piece] = None
         searched[TRUNCATED] = None
         self.pieces = tuple(searched)
-        self.guarded_rows = _rows(piece for plan in plans for piece in plan.searched or ())
+        guarded = [piece for plan in plans for piece in plan.searched or ()]
+        if not one_by_one:  # there it costs nothing more to look for the escapes of all
+            guarded += [piece for plan in plans for some in plan.confirmed for piece in some]
+        self.guarded_rows = _rows(guarded)
         guards = _guards(self.guarded_rows, as_regex=not one_by_one)
         self._searched: list[tuple[bytes, _Confirmed | None]] = [
-            (piece, None if checks is None else _confirmed(checks))
+            (piece, None if checks is None else _confirmed(checks, is_guarded=not one_by_one))
             for piece, checks in searched.items()
         ]
         self._searched += [(guard, None) for guard in guards]
@@ -144,9 +147,10 @@ def build_sieve(needs: Sequence[Need]) -> Sieve | None:
     return one_by_one if cost <= _MANY_WITHOUT_HYPERSCAN else None
 
 
-def _confirmed(checks: set[Check]) -> _Confirmed:
+def _confirmed(checks: set[Check], *, is_guarded: bool) -> _Confirmed:
     rows = _rows(piece for check in checks for clause in check for piece in clause)
-    return _Confirmed(tuple(sorted(checks, key=repr)), tuple(_guards(rows, as_regex=False)))
+    guards = () if is_guarded else tuple(_guards(rows, as_regex=False))
+    return _Confirmed(tuple(sorted(checks, key=repr)), guards)
 
 
 def _passes(data: memoryview, start: int, stop: int, confirmed: _Confirmed) -> bool:
@@ -160,8 +164,6 @@ def _passes(data: memoryview, start: int, stop: int, confirmed: _Confirmed) -> b
                 break
         else:
             return True
-    if find(data, _ESCAPE, start, stop) < 0:
-        return False
     return any(find(data, guard, start, stop) >= 0 for guard in confirmed.guards)
 
 

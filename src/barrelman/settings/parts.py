@@ -21,7 +21,7 @@ _SEEK_BYTES: Final = 64 * 1024
 
 @frozen
 class Part:
-    """The lines of a source that begin from byte `start` on and before `stop`.
+    """The bytes of a source from `start` on and before `stop`; at both a line begins.
 
     `stop` None: to the end. A compressed source is one part.
     """
@@ -45,20 +45,17 @@ def split_sources(sources: Sequence[Source], *, part_bytes: int = PART_BYTES) ->
     """The parts of regular files, in order; just one of a file that cannot be cut."""
     parts: list[Part] = []
     for number, source in enumerate(sources):
-        size = source.size_bytes or 0
         assert source.path is not None
+        starts = [0]
         try:
             if is_compressed(source.path):
                 parts.append(Part(number, is_compressed=True))
                 continue
-            can_be_cut = size > part_bytes and _begins_with_a_line(source.path)
+            starts += _cuts(source.path, source.size_bytes or 0, part_bytes)
         except OSError:  # whoever reads the part will say so
-            can_be_cut = False
-        starts = range(0, size, part_bytes) if can_be_cut else range(1)
-        parts += [
-            Part(number, start, None if start == starts[-1] else start + part_bytes)
-            for start in starts
-        ]
+            pass
+        stops: list[int | None] = [*starts[1:], None]
+        parts += [Part(number, start, stop) for start, stop in zip(starts, stops, strict=True)]
     return parts
 
 
@@ -87,10 +84,10 @@ def read_part(
     try:
         with open(source.path, "rb", buffering=0) as file:
             descriptor = file.fileno()
-            at = _line_start(descriptor, part.start)
-            stop = None if stop is None else _line_start(descriptor, stop)
-            if at > 0 and not _begins_an_event(descriptor, at):
-                blocks.remember(_event_line_before(descriptor, at))
+            at = part.start
+            if at > 0:
+                begins = os.pread(descriptor, len(EVENT_HEAD), at) == EVENT_HEAD
+                blocks.follow(b"" if begins else _event_line_before(descriptor, at))
             os.lseek(descriptor, at, os.SEEK_SET)
             while stop is None or at < stop:
                 space = blocks.space()
@@ -121,31 +118,38 @@ def _read_compressed(
     yield from blocks.finish()
 
 
-def _begins_with_a_line(path: str) -> bool:
-    """Whether the first line stands on its own: else documents go over lines, maybe all of them."""
+def _cuts(path: str, size_bytes: int, part_bytes: int) -> list[int]:
+    """Where a file may be cut: behind line feeds that were there to be seen."""
+    found: list[int] = []
+    if size_bytes <= part_bytes:
+        return found
     with open(path, "rb", buffering=0) as file:
-        head = file.read(_SEEK_BYTES)
+        if not _begins_with_a_line(file.read(_SEEK_BYTES)):
+            return found
+        for wanted in range(part_bytes, size_bytes, part_bytes):
+            at = _line_start(file.fileno(), wanted)
+            if at is not None and at < size_bytes and (not found or at > found[-1]):
+                found.append(at)
+    return found
+
+
+def _begins_with_a_line(head: bytes) -> bool:
+    """Whether the first line stands on its own: else documents go over lines, maybe all of them."""
     reader = EventReader()
     for _ in reader.feed(head[: head.find(b"\n") + 1]):
         pass
     return b"\n" in head and reader.is_neutral
 
 
-def _line_start(descriptor: int, offset: int) -> int:
-    """The first offset from this one on at which a line begins; at the file's end that."""
-    if offset == 0:
-        return 0
+def _line_start(descriptor: int, offset: int) -> int | None:
+    """The first offset from this one on at which a line begins; None where none does."""
     at = offset - 1
     while data := os.pread(descriptor, _SEEK_BYTES, at):
         found = data.find(b"\n")
         if found >= 0:
             return at + found + 1
         at += len(data)
-    return at
-
-
-def _begins_an_event(descriptor: int, at: int) -> bool:
-    return os.pread(descriptor, len(EVENT_HEAD), at) == EVENT_HEAD
+    return None
 
 
 def _event_line_before(descriptor: int, at: int) -> bytes:

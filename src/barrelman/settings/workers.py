@@ -8,6 +8,7 @@ that come too early take bounded memory.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import select
 import signal
@@ -94,15 +95,21 @@ class Workers:
             os.close(pipe.descriptor)
         self._pipes.clear()
         for child in self._children:
-            os.kill(child, signal.SIGKILL)
-            os.waitpid(child, 0)
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(child, signal.SIGKILL)
+        for child in self._children:
+            with contextlib.suppress(ChildProcessError):  # whoever ignores SIGCHLD has no children
+                os.waitpid(child, 0)
         self._children.clear()
 
     def _give(self, part: int) -> None:
         """Lets parts be taken up, as far ahead of this one as may be."""
         until = min(self._count, part + self._ahead)
         while self._given < until:
-            os.write(self._token_end, _TOKEN.pack(self._given))
+            try:
+                os.write(self._token_end, _TOKEN.pack(self._given))
+            except BrokenPipeError:  # none of them is left; ours to tell from a closed output
+                raise _killed() from None
             self._given += 1
 
     def _read_some(self, part: int) -> None:
@@ -116,10 +123,7 @@ class Workers:
             pipe = self._pipes[descriptor]
             data = os.read(descriptor, _READ_BYTES)
             if not data:
-                raise InputError(
-                    "a process of the scan was killed: is the machine out of memory?",
-                    hint="--jobs 1 scans in one process",
-                )
+                raise _killed()
             for mark, answer in pipe.take(data):
                 if mark & _BUG:
                     raise RuntimeError(answer.decode(errors="replace"))
@@ -142,13 +146,20 @@ class Workers:
             # The terminal's Ctrl-C goes to all of them; it is the parent's to answer.
             signal.signal(signal.SIGINT, signal.SIG_IGN)
             signal.signal(signal.SIGTERM, signal.SIG_DFL)
-            os.close(self._token_end)
-            os.close(inlet)
+            for descriptor in (self._token_end, inlet, *self._pipes):
+                os.close(descriptor)
             _work_off(work, self._tokens, outlet)
         except BrokenPipeError:
             pass  # nobody waits for the answers any more
         finally:
             os._exit(0)
+
+
+def _killed() -> InputError:
+    return InputError(
+        "a process of the scan was killed: is the machine out of memory?",
+        hint="--jobs 1 scans in one process",
+    )
 
 
 class _Pipe:
@@ -175,6 +186,7 @@ class _Pipe:
 
 
 def _work_off(work: Work, tokens: int, outlet: int) -> None:
+    """Takes parts until the parent gives none any more, or is gone."""
     while token := os.read(tokens, _TOKEN.size):
         (part,) = _TOKEN.unpack(token)
         try:
@@ -186,9 +198,6 @@ def _work_off(work: Work, tokens: int, outlet: int) -> None:
             _write(outlet, _BUG, traceback.format_exc().encode(errors="replace"))
             return
         _write(outlet, part | _LAST, b"")
-    # The parent ends what has nothing left to do; an end of its own would look like a failure.
-    while True:
-        signal.pause()
 
 
 def _write(outlet: int, mark: int, answer: bytes) -> None:
