@@ -335,10 +335,10 @@ def _any_of(needs: list[Need]) -> Need:
 # --- how often a piece occurs --------------------------------------------------------------
 
 _WORDS_BY_SHARE: Final = {
-    1.0: "kind Event apiVersion audit.k8s.io k8s level auditID stage ResponseComplete requestURI "
+    1.0: "kind Event apiVersion audit.k8s.io level auditID stage ResponseComplete requestURI "
     "api verb user username groups system system:authenticated sourceIPs userAgent objectRef "
     "resource namespace name responseStatus metadata code requestReceivedTimestamp stageTimestamp "
-    "annotations authorization decision reason allow",
+    "annotations authorization.k8s.io/decision authorization.k8s.io/reason allow decision reason",
     0.9: "system: kubernetes kube linux",
     0.8: "Metadata get",
     0.5: "uid kube-system serviceaccount serviceaccounts system:serviceaccount",
