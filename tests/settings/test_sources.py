@@ -5,6 +5,7 @@ import gzip
 import io
 import lzma
 import os
+import random
 import threading
 import zlib
 from collections.abc import Callable, Iterator
@@ -444,6 +445,24 @@ def test_raw_bytes_are_told_where_they_are_asked_for(tmp_path: Path, name: str, 
     assert bool(error) == (end != "whole")
     assert sum(size for size, _ in told) == len(data)
     assert {ident for _, ident in told} == {threading.get_ident()}
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"\x1f\x8b\x08" + b"\xff" * 100,
+        zstd(b"a") + bytes(3) + zstd(random.Random(1).randbytes(3_000_000)),
+    ],
+    ids=["nothing comes of it", "read again after its first bytes"],
+)
+def test_all_raw_bytes_are_told(tmp_path: Path, data: bytes) -> None:
+    path = tmp_path / "a.log"
+    path.write_bytes(data)
+    (source,) = expand_sources([str(path)])
+    assert isinstance(source, Source)
+    told: list[int] = []
+    read_all(read_chunks(source, on_raw_bytes=told.append))
+    assert sum(told) == len(data)
 
 
 def test_standard_input_from_a_file_begins_where_it_stands(tmp_path: Path) -> None:

@@ -228,8 +228,6 @@ def _hasty_zstd(chunks: Iterator[bytes]) -> Iterator[bytes]:
                 yield held
             held = piece
     except (zstandard.ZstdError, OSError) as error:
-        if held:
-            yield held
         raise _Broken from error
     if not held.endswith(_LAST_TEXT):
         raise _Broken
