@@ -16,7 +16,9 @@ from barrelman.records.event import Event, JsonObject
 from barrelman.records.fields import AUDIT_CATALOGUE
 
 TEXTS = st.sampled_from(["get", "create", "secrets", "pods", "a", "", "eve", "1", "true", "200"])
-ODD = st.sampled_from([None, True, False, 1, 1.0, 200, 403, 200.7, [], {}, ["get", "create"], "x"])
+ODD: st.SearchStrategy[Any] = st.sampled_from(
+    [None, True, False, 1, 1.0, 200, 403, 200.7, [], {}, ["get", "create"], "x"]
+)
 VALUES = TEXTS | TEXTS | ODD
 FIELDS = (
     "kubernetes.audit.verb",

@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 from oracle import oracle_matches
 
 from barrelman.engine.decode import loads
-from barrelman.engine.literals import Clause, Need, need_of, share_of
+from barrelman.engine.literals import Need, need_of
+from barrelman.engine.shares import Clause, guessed_share
 from barrelman.query.ast import And, Before, Is, Node, Not, Or, Pattern, Text, Wild
 from barrelman.query.kql import parse_kql
 from barrelman.records.event import Event
@@ -183,10 +184,12 @@ def test_what_only_exceptions_and_filters_say(node: Node, expected: set[str] | N
 
 
 def test_a_clause_of_common_words_is_taken_for_a_common_one() -> None:
-    assert share_of(frozenset([b'"verb"'])) == 1
-    assert share_of(frozenset([b'"get"'])) > share_of(frozenset([b'"create"']))
-    assert share_of(frozenset([b'"create"', b'"patch"'])) > share_of(frozenset([b'"create"']))
-    assert share_of(frozenset([b"cryptominer"])) < 0.01
+    assert guessed_share(frozenset([b'"verb"'])) == 1
+    assert guessed_share(frozenset([b'"get"'])) > guessed_share(frozenset([b'"create"']))
+    assert guessed_share(frozenset([b'"create"', b'"patch"'])) > guessed_share(
+        frozenset([b'"create"'])
+    )
+    assert guessed_share(frozenset([b"cryptominer"])) < 0.01
 
 
 Members = list[tuple[str, Any]]

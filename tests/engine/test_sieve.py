@@ -14,7 +14,8 @@ from oracle import oracle_matches
 
 from barrelman.engine.decode import loads
 from barrelman.engine.literals import need_of
-from barrelman.engine.sieve import Plan, Sieve, build_sieve
+from barrelman.engine.plan import Plan
+from barrelman.engine.sieve import Sieve, build_sieve
 from barrelman.query.ast import Node
 from barrelman.query.kql import parse_kql
 from barrelman.records.event import Event

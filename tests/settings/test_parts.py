@@ -13,9 +13,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from barrelman.engine.blocks import BlockReader, Passed
+from barrelman.engine.plan import Plan
 from barrelman.engine.problem import Problem
 from barrelman.engine.reader import EventReader
-from barrelman.engine.sieve import Plan, Sieve
+from barrelman.engine.sieve import Sieve
 from barrelman.errors import InputError
 from barrelman.settings.parts import Part, read_part, split_sources, weigh
 from barrelman.settings.sources import Source
@@ -72,20 +73,27 @@ def blocks_of(*, lines_before: int = 0, is_strict: bool) -> tuple[EventReader, B
 
 def read_in_parts(parts: list[Part], source: Source, *, is_strict: bool) -> Account:
     """Each part by a reader of its own; again and in order where one leaves something open."""
-    account, lines_before, carried = Account(), 0, None
+    account, lines_before, carried, has_passed_last = Account(), 0, None, False
+
+    def read(part: Part, blocks: BlockReader, *, follows: bool) -> list[Any]:
+        return list(read_part(part, source, blocks, on_bytes=lambda size: None, follows=follows))
+
     for part in parts:
         reader, blocks = carried or blocks_of(is_strict=is_strict)
-        items = list(read_part(part, source, blocks, on_bytes=lambda size: None))
-        if carried is None and (reader.is_neutral or part.is_last):
+        items = read(part, blocks, follows=carried is None and not part.is_first)
+        is_begun_right = has_passed_last or not blocks.has_looked_back
+        if carried is None and is_begun_right and (reader.is_neutral or part.is_last):
             account.take(items, lines_before)
             lines_before += reader.lines_read
+            has_passed_last = blocks.has_passed_last
             continue
         if carried is None:
             reader, blocks = carried = blocks_of(lines_before=lines_before, is_strict=is_strict)
-            items = list(read_part(part, source, blocks, on_bytes=lambda size: None))
+            items = read(part, blocks, follows=has_passed_last)
         account.take(items)
         if reader.is_neutral:
             carried, lines_before = None, reader.lines_read
+            has_passed_last = blocks.has_passed_last
     return account
 
 

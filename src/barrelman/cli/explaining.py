@@ -9,8 +9,10 @@ from typing import Any
 from barrelman.cli.listing import finish, print_json, rules_named
 from barrelman.cli.printing import printable
 from barrelman.detection.scan import RunnableRule, needs_of
-from barrelman.engine.literals import Clause, Need
-from barrelman.engine.sieve import TRUNCATED, Plan, Sieve, build_sieve, plan_of
+from barrelman.engine.literals import Need
+from barrelman.engine.plan import Plan, plan_of
+from barrelman.engine.shares import Clause
+from barrelman.engine.sieve import TRUNCATED, Sieve, build_sieve
 from barrelman.rules.assign import rule_predicate
 from barrelman.settings.rulefiles import read_pack
 

@@ -20,7 +20,7 @@ from barrelman.errors import InputError
 from barrelman.records.event import Event
 from barrelman.records.frozen import frozen
 from barrelman.settings.parts import Part, read_part, split_sources, weigh
-from barrelman.settings.partscan import Answer, PartScan, ReaderOptions, unpack_answer
+from barrelman.settings.partscan import Answer, Ending, PartScan, ReaderOptions, unpack_answer
 from barrelman.settings.sources import Source, read_chunks
 from barrelman.settings.workers import Workers, can_fork
 
@@ -95,7 +95,9 @@ class Input:
 
     def _read_stream(self, source: Source) -> None:
         listener = self.listener
-        blocks = self.options.blocks(self.options.reader(), self.sieve)
+        blocks = self.options.blocks(
+            self.options.reader(), self.sieve, screen=self.scan.judge.screen()
+        )
         chunks = read_chunks(
             source,
             stdin=sys.stdin.buffer if source.path is None else None,
@@ -145,13 +147,25 @@ class Input:
 
     def read_file(self, part: Part, source: Source) -> None:
         """A whole file, here."""
-        self.read_here(part, source, self.options.blocks(self.options.reader(), self.sieve))
+        self.read_here(
+            part,
+            source,
+            self.options.blocks(self.options.reader(), self.sieve, screen=self.scan.judge.screen()),
+        )
 
-    def read_here(self, part: Part, source: Source, blocks: BlockReader) -> None:
+    def read_here(
+        self, part: Part, source: Source, blocks: BlockReader, *, follows: bool = False
+    ) -> None:
         """A part of a file, in this process, with what was open before it."""
         listener = self.listener
         told_bytes = blocks.plain_bytes
-        items = read_part(part, source, blocks, on_bytes=lambda size: listener.on_bytes(size, 0))
+        items = read_part(
+            part,
+            source,
+            blocks,
+            on_bytes=lambda size: listener.on_bytes(size, 0),
+            follows=follows,
+        )
         try:
             for item in items:
                 self.take_item(item, source)
@@ -178,6 +192,8 @@ class _SideBySide:
         self._parts = parts
         self._lines_before = 0
         self._carried: tuple[EventReader, BlockReader] | None = None
+        self._has_passed_last = False
+        """The last line of the part before was passed over."""
         self._failed: set[int] = set()
 
     def read(self, jobs: int) -> None:
@@ -211,11 +227,17 @@ class _SideBySide:
     def _end(self, part: Part, held: list[Answer]) -> None:
         """All answers to a part are there."""
         ending = held[-1].ending if held else None
-        if self._carried is None and (ending is None or ending.is_neutral or part.is_last):
+        if self._carried is None and (ending is None or self._is_right(part, ending)):
             for answer in held:
                 self._take(part, answer)
         else:
             self._scan_here(part)
+
+    def _is_right(self, part: Part, ending: Ending) -> bool:
+        """Whether what was assumed where the part begins is so, and nothing is open at its end."""
+        if ending.has_looked_back and not self._has_passed_last:
+            return False
+        return ending.is_neutral or part.is_last
 
     def _take(self, part: Part, answer: Answer) -> None:
         given, source = self._input, self._files[part.source]
@@ -228,19 +250,25 @@ class _SideBySide:
         if ending is None:
             return
         self._lines_before = 0 if part.is_last else self._lines_before + ending.lines
+        self._has_passed_last = ending.has_passed_last and not part.is_last
         if ending.error is not None and part.source not in self._failed:
             self._failed.add(part.source)
             given.listener.on_failure(ending.error)
 
     def _scan_here(self, part: Part) -> None:
         given = self._input
+        follows = self._carried is None and self._has_passed_last
         if self._carried is None:
             reader = given.options.reader(lines_before=self._lines_before)
-            self._carried = reader, given.options.blocks(reader, given.sieve)
+            self._carried = (
+                reader,
+                given.options.blocks(reader, given.sieve, screen=given.scan.judge.screen()),
+            )
         reader, blocks = self._carried
-        given.read_here(part, self._files[part.source], blocks)
+        given.read_here(part, self._files[part.source], blocks, follows=follows)
         if part.is_last or reader.is_neutral:
             self._carried = None
+            self._has_passed_last = blocks.has_passed_last and not part.is_last
             self._lines_before = 0 if part.is_last else reader.lines_read
 
 

@@ -20,6 +20,7 @@ from barrelman.cli.summary import Reading, summary_lines
 from barrelman.detection.scan import Scan, ScanOptions, sieve_of
 from barrelman.engine.problem import Problem
 from barrelman.errors import InputError, UsageError
+from barrelman.settings.parts import read_sample
 from barrelman.settings.partscan import ReaderOptions
 from barrelman.settings.scan import (
     RangeFlags,
@@ -156,7 +157,8 @@ class _Run:
         self.scan = Scan(
             self.settings.runnable, now_us=self.now_us, options=self.options, is_timed=is_timed
         )
-        self.sieve = sieve_of(self.settings.runnable) if self.wants_sieve else None
+        sample = b"" if is_timed else read_sample(found)
+        self.sieve = sieve_of(self.settings.runnable, sample=sample) if self.wants_sieve else None
         self.reading = Reading(sources=len(found))
         self.failures = 0
         self.stopped = False

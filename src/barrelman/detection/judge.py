@@ -16,10 +16,15 @@ from barrelman.detection.spill import DEFAULT_MEMORY_BYTES
 from barrelman.engine.blocks import BODIES, Passed
 from barrelman.engine.compile import Predicate
 from barrelman.engine.places import Scope, Shape, read_values
-from barrelman.engine.ruleset import MOST_STREAMS, RuleSet
+from barrelman.engine.ruleset import MOST_STREAMS, RuleSet, Screen
 from barrelman.query.ast import Node
 from barrelman.records.event import Event
-from barrelman.records.fields import AUDIT_STREAM, absence_in_raw_events, event_time_us
+from barrelman.records.fields import (
+    AUDIT_STREAM,
+    TRUNCATED_ANNOTATION,
+    absence_in_raw_events,
+    event_time_us,
+)
 from barrelman.records.frozen import frozen
 from barrelman.records.indices import IndexPatterns, data_stream
 from barrelman.records.severities import SEVERITIES
@@ -30,7 +35,6 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 _AHEAD_US: Final = 86_400_000_000
-_TRUNCATED: Final = "audit.k8s.io/truncated"
 
 
 @frozen
@@ -198,6 +202,10 @@ class Judge:
             tally.note_time(event_time_us(event), self.now_us)
         return matches
 
+    def screen(self) -> Screen | None:
+        """Of decoded raw events, which a reader may pass over like those not decoded."""
+        return None if self.is_timed else self._ruleset.screen(AUDIT_STREAM)
+
     def pass_over(self, passed: Passed) -> None:
         """Counts events that no rule can match."""
         tally = self.tally
@@ -237,8 +245,8 @@ class Judge:
         tally, body = self.tally, event.body
         tally.raw_events += 1
         annotations = body.get("annotations")
-        if type(annotations) is dict and _TRUNCATED in annotations:
-            tally.truncated += annotations[_TRUNCATED] == "true"
+        if type(annotations) is dict and TRUNCATED_ANNOTATION in annotations:
+            tally.truncated += annotations[TRUNCATED_ANNOTATION] == "true"
         if len(tally.bodies) < len(BODIES):
             tally.bodies.update(name for name in BODIES if name in body)
 

@@ -207,6 +207,9 @@ def needs_of(rules: Sequence[RunnableRule], catalogue: Catalogue = AUDIT_CATALOG
     ]
 
 
-def sieve_of(rules: Sequence[RunnableRule], catalogue: Catalogue = AUDIT_CATALOGUE) -> Sieve | None:
-    """The sieve of a scan with these rules; None where one of them can match any line."""
-    return build_sieve(needs_of(rules, catalogue))
+def sieve_of(rules: Sequence[RunnableRule], *, sample: bytes = b"") -> Sieve | None:
+    """The sieve of a scan with these rules; None where one of them can match any line.
+
+    With a `sample` of the log it is made for what is rare there.
+    """
+    return build_sieve(needs_of(rules), sample=sample)

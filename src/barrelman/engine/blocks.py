@@ -19,13 +19,14 @@ from dataclasses import dataclass, field
 from mmap import ACCESS_COPY, mmap
 from typing import Final, TypeAlias
 
-from barrelman.engine.decode import DecodeError, loads
+from barrelman.engine.decode import DecodeError, JSONDecodeError, loads, read
 from barrelman.engine.find import count, find, rfind
 from barrelman.engine.problem import Problem
 from barrelman.engine.reader import EVENT_HEAD, EventReader
+from barrelman.engine.ruleset import Screen
 from barrelman.engine.sieve import Sieve
-from barrelman.records.event import Event
-from barrelman.records.fields import event_time_us
+from barrelman.records.event import Event, JsonObject
+from barrelman.records.fields import TRUNCATED_ANNOTATION, event_time_us
 from barrelman.records.times import parse_instant_us
 
 BODIES: Final = ("requestObject", "responseObject")
@@ -95,7 +96,7 @@ class BlockReader:
     """Feed it a source's bytes in any pieces, or let it read them into its own view.
 
     `is_timed`: the time of each event passed over is asked for. `is_strict`: each byte is. Both
-    cost a look at each line.
+    cost a look at each line. `screen` tells of decoded events which can be passed over after all.
     """
 
     def __init__(
@@ -105,8 +106,10 @@ class BlockReader:
         sieve: Sieve | None,
         is_timed: bool = False,
         is_strict: bool = False,
+        screen: Screen | None = None,
         buffers: Buffers | None = None,
     ) -> None:
+        self._screen = screen
         self._reader = reader
         self._sieve = sieve
         self._is_timed = is_timed
@@ -125,6 +128,14 @@ class BlockReader:
         self._unseen_bodies: tuple[str, ...] = BODIES
         self._last = b""
         """The line before this one, where it was passed over."""
+        self._followed = b""
+        self.has_looked_back = False
+        """The line that was followed is torn, and was read after all."""
+
+    @property
+    def has_passed_last(self) -> bool:
+        """Whether the last line so far was passed over, and not read."""
+        return bool(self._last)
 
     # --- bytes in ---
 
@@ -162,10 +173,13 @@ class BlockReader:
             yield from self._read(end)
             self._shift(end)
 
-    def follow(self, line: bytes) -> None:
-        """What is fed goes on from elsewhere; another reader has passed over `line` before it."""
+    def go_on(self) -> None:
+        """What is fed goes on from elsewhere: it does not begin with a byte order mark."""
         self._reader.pass_events(0)
-        self._last = line
+
+    def follow(self, line: bytes) -> None:
+        """Another reader has passed over the line before what is fed."""
+        self._last = self._followed = line
 
     def pause(self) -> Iterator[Item]:
         """All lines so far are whole, and another reader goes on from here."""
@@ -253,16 +267,24 @@ class BlockReader:
             self._blocks_without = _BLOCKS_WITHOUT
             yield from self._read_all(0, end)
             return
+        screen = self._screen
         at = passed = 0
         for start, stop in passing:
+            line = view[start:stop].tobytes()
+            try:
+                body = read(line)
+            except JSONDecodeError:
+                body = None
+            else:
+                if screen is not None and not screen(body) and not _is_truncated(body):
+                    continue
             before = count(view, _NEWLINE, at, start) if at < start else 0
             passed += before
             at = stop + 1
-            line = view[start:stop].tobytes()
-            event = reader.event(line, passed=before)
-            if event is not None:
-                yield event
+            if body is not None:
+                yield reader.event_of(body, line, passed=before)
                 continue
+            reader.pass_events(before)
             yield from self._through_reader(line + _NEWLINE)
             if not reader.is_neutral:
                 yield Passed(passed)
@@ -270,11 +292,11 @@ class BlockReader:
                 return
         self._last = b""
         if at < end:
-            before = lines - passed - len(passing)
+            before = count(view, _NEWLINE, at, end) if at else lines
             reader.pass_events(before)
             passed += before
             start = rfind(view, _NEWLINE, at, end - 1) + 1
-            self._last = self._view[max(at, start) : end - 1].tobytes()
+            self._last = view[max(at, start) : end - 1].tobytes()
         if passed:
             yield Passed(passed)
 
@@ -355,9 +377,16 @@ class BlockReader:
         line = self._last
         if line and not _is_whole(line):
             self._last = b""
+            self.has_looked_back = self.has_looked_back or line is self._followed
             self._reader.pass_events(-1)
             yield Passed(-1, times_us=[_time_at_end(line)] if self._is_timed else [])
             yield from self._reader.feed(line + _NEWLINE)
+
+
+def _is_truncated(body: JsonObject) -> bool:
+    """Whether the API server may have cut off the bodies: such events are counted."""
+    annotations = body.get("annotations")
+    return type(annotations) is not dict or TRUNCATED_ANNOTATION in annotations
 
 
 def _begins_an_event(view: memoryview, start: int, stop: int) -> bool:

@@ -86,7 +86,7 @@ _FIELDS: Final = (
     _audit("user", "username", also="user.name", is_common=True),
     _audit("objectRef", "subresource", is_common=True),
     _audit("userAgent", also="user_agent.original", is_common=True),
-    _audit("objectRef", "namespace", also="orchestrator.namespace"),
+    _audit("objectRef", "namespace", also="orchestrator.namespace", is_common=True),
     _Field(
         "annotations",
         "authorization.k8s.io/decision",
@@ -211,6 +211,12 @@ class RuleIndex:
             positions = self._list(left)
         rest = self._rest
         return [at for at in positions if (leaf := rest[at]) is None or leaf(event, 0)]
+
+    def may_match(self, body: JsonObject) -> bool:
+        """Whether a rule could match a raw event: "no" is certain, and cheaper than `matches`."""
+        if "." in "".join(body):
+            return True
+        return self._left.get(self._read(body)) != 0
 
     def _combine(self, key: tuple[Any, ...]) -> int | None:
         """The rules that a combination of values leaves; None where one is not a single value."""

@@ -14,9 +14,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
-from functools import lru_cache
-from typing import Final, TypeAlias
+from typing import Final
 
+from barrelman.engine.shares import Clause, guessed_share
 from barrelman.query.ast import (
     And,
     Before,
@@ -46,8 +46,6 @@ from barrelman.records.fields import (
     absence_in_raw_events,
 )
 from barrelman.records.frozen import frozen
-
-Clause: TypeAlias = frozenset[bytes]
 
 # What encoders spell in more than one way: quotes and backslashes, and & < > (Go).
 _UNSAFE = re.compile(r"[^ !#$%\'()*+,\-./0-9:;=?@A-Z\[\]^_`a-z{|}~]+")
@@ -319,7 +317,7 @@ def _any_of(needs: list[Need]) -> Need:
     reasons = tuple(dict.fromkeys(reason for need in possible for reason in need.reasons))
     if any(need.is_met_by_any for need in possible):
         return Need(reasons=reasons)
-    rarest = [min(need.all_clauses, key=share_of) for need in possible]
+    rarest = [min(need.all_clauses, key=guessed_share) for need in possible]
     first, *others = (set(need.all_clauses) for need in possible)
     shared = first.intersection(*others)
     clauses = dict.fromkeys(
@@ -330,44 +328,3 @@ def _any_of(needs: list[Need]) -> Need:
     )
     keys = tuple(clause for clause in possible[0].keys if clause in shared)
     return Need(tuple(clauses), reasons, keys)
-
-
-# --- how often a piece occurs --------------------------------------------------------------
-
-_WORDS_BY_SHARE: Final = {
-    1.0: "kind Event apiVersion audit.k8s.io level auditID stage ResponseComplete requestURI "
-    "api verb user username groups system system:authenticated sourceIPs userAgent objectRef "
-    "resource namespace name responseStatus metadata code requestReceivedTimestamp stageTimestamp "
-    "annotations authorization.k8s.io/decision authorization.k8s.io/reason allow decision reason",
-    0.9: "system: kubernetes kube linux",
-    0.8: "Metadata get",
-    0.5: "uid kube-system serviceaccount serviceaccounts system:serviceaccount",
-    0.3: "apiGroup node kubelet system:node",
-    0.15: "pods",
-    0.1: "requestObject responseObject spec image status host containers env value nodes leases "
-    "configmaps secrets default update path resources",
-    0.06: "list create watch services endpoints kubectl subresource events",
-    0.03: "delete patch",
-}
-_SHARES: Final = {word: share for share, words in _WORDS_BY_SHARE.items() for word in words.split()}
-_BY_LETTERS: Final = {1: 1.0, 2: 0.1, 3: 0.04, 4: 0.02, 5: 0.008}
-_RARE: Final = 0.004
-
-
-@lru_cache(maxsize=65_536)
-def share_of(clause: Clause) -> float:
-    """A guess at the share of events that hold a piece of the clause; 1 is each of them.
-
-    Shares by verb are those of a busy window; a wrong guess costs time, and no alert.
-    """
-    return min(1.0, sum(_share_of_piece(piece) for piece in clause))
-
-
-@lru_cache(maxsize=65_536)
-def _share_of_piece(piece: bytes) -> float:
-    text = piece.decode("ascii").strip('"')
-    known = _SHARES.get(text, _SHARES.get(text.strip(":-/. "), 0.0))
-    quotes = piece.count(b'"')
-    if not known and quotes < 2:
-        known = max((share for word, share in _SHARES.items() if text in word), default=0.0)
-    return known or _BY_LETTERS.get(len(text), _RARE) / (1 + 2 * quotes)

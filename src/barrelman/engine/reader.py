@@ -9,7 +9,7 @@ from barrelman.engine.decode import JSON_SPACE, JSONDecodeError, read
 from barrelman.engine.documents import STREAM_BYTES, Documents, holds_event, read_whole
 from barrelman.engine.lines import LONG_LINE_BYTES, Batch, LineSplitter
 from barrelman.engine.problem import Found, Fragment, Problem, ReadCounts, excerpt_of
-from barrelman.records.event import Event
+from barrelman.records.event import Event, JsonObject
 
 MAX_EVENT_BYTES: Final = 64 * 1024 * 1024
 
@@ -86,23 +86,25 @@ class EventReader:
         self.counts.lines += count
         self.counts.events += count
 
-    def event(self, line: bytes, *, passed: int = 0) -> Event | None:
+    def event(self, line: bytes) -> Event | None:
         """The event on a line that begins with EVENT_HEAD, read by a neutral reader.
 
-        `passed` lines before it are events dealt with elsewhere, as with `pass_events`. None where
-        the line is no JSON as it stands: it is then to be fed.
+        None where it is no JSON as it stands: the line is then to be fed.
         """
         try:
-            value = read(line)
+            body = read(line)
         except JSONDecodeError:
-            self.pass_events(passed)
             return None
+        return self.event_of(body, line)
+
+    def event_of(self, body: JsonObject, line: bytes, *, passed: int = 0) -> Event:
+        """As `event`, once decoded; `passed` lines before it are events dealt with elsewhere."""
         passed += 1
         counts = self.counts
         counts.lines += passed
         counts.events += passed
         self._number += passed
-        return Event(value, False, line, self._number, self._cluster)
+        return Event(body, False, line, self._number, self._cluster)
 
     def feed(self, chunk: bytes) -> Iterator[EventOrProblem]:
         """Reads on. Exhaust it before the next call: it works as it is iterated.

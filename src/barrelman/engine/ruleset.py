@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, TypeAlias
 
 from barrelman.engine.compile import Predicate
 from barrelman.engine.index import RuleIndex
-from barrelman.records.event import Event
+from barrelman.records.event import Event, JsonObject
 from barrelman.records.frozen import frozen
 from barrelman.records.indices import IndexPatterns
 
 # A real input names a handful of streams; one that names a new one in each event must not
 # make the memory grow.
 MOST_STREAMS: Final = 10_000
+
+
+Screen: TypeAlias = Callable[[JsonObject], bool]
+"""Whether a rule could match a raw event with that body."""
 
 
 @frozen
@@ -70,6 +74,13 @@ class RuleSet:
     def _indexed(self, readers: Readers) -> RuleIndex:
         readers.index = RuleIndex([entry.predicate for entry in readers.plain])
         return readers.index
+
+    def screen(self, stream: str) -> Screen | None:
+        """A quick look at the bodies of raw events of a stream; None where each may match."""
+        readers = self._known.get(stream) or self._readers_of(stream)
+        if readers.timed:
+            return None
+        return (readers.index or self._indexed(readers)).may_match
 
     def unread(self, number: int, streams: Collection[str | None]) -> bool:
         """Whether no data stream of these is one that this rule reads."""

@@ -1,9 +1,8 @@
 """Which lines could matter at all: a search of bytes that may say yes too often, never no.
 
 Of each rule's need (`literals`) one clause is searched for, the others are confirmed on the lines
-where it stands. Every piece may also be spelled with `\\uXXXX`; so lines pass on which one of its
-characters may be (the *guards*). Which clause is the cheapest is a guess; that each one of them
-must stand on a matching line is what makes the sieve sound.
+where it stands (`plan`). Every piece may also be spelled with `\\uXXXX`; so lines pass on which one
+of its characters may be (the *guards*).
 
 Few pieces are searched one by one, which is faster up to about eight; many in one pass.
 """
@@ -14,25 +13,20 @@ import re
 from collections.abc import Iterable, Sequence
 from typing import Final, TypeAlias
 
-from barrelman.engine.find import IS_FAST, find, rfind
-from barrelman.engine.literals import Clause, Need, share_of
+from barrelman.engine.find import IS_FAST, Data, find, rfind
+from barrelman.engine.literals import Need
 from barrelman.engine.patternset import PatternSet, is_available
+from barrelman.engine.plan import Check, Plan, Planner
+from barrelman.engine.shares import Shares
 from barrelman.records.frozen import frozen
 
 Line: TypeAlias = tuple[int, int]
 """Offsets of a line's first byte and of its line feed."""
-Check: TypeAlias = tuple[Clause, ...]
-"""Clauses of which each must have a piece on the line."""
 
 # The annotation of events whose bodies the API server cut off: a scan counts them.
 TRUNCATED: Final = b'truncated"'
 
 _NEWLINE = b"\n"
-# Nanoseconds a line, as measured: to search for one more piece, to confirm what was found, and to
-# decode and judge it.
-_SEARCH_COST = 35
-_CONFIRM_COST = 1200
-_JUDGE_COST = 6000
 # With pieces searched one by one, how many are still faster than one pass for all of them.
 _FEW = 8
 # More rules than this are not even tried.
@@ -40,19 +34,6 @@ _MOST_RULES_ONE_BY_ONE = 3 * _FEW
 # Without Hyperscan, how many pieces are still searched faster than lines are decoded.
 _MANY_WITHOUT_HYPERSCAN = 60 if IS_FAST else 6
 _MOST_CHECKS = 4
-_MOST_CLAUSES = 2
-_USELESS_SHARE = 0.5
-# Characters that share the first three digits of their \u escape. The runs keep to letters: the
-# escapes of & < and > stand on many lines, and begin like those of digits and punctuation.
-_LETTER_RUNS = re.compile(rb'"?(?:[@-_]+|[`-~]+)"?')
-
-
-@frozen
-class Plan:
-    """What is done about one rule: `searched` None means that no raw event can match it."""
-
-    searched: Clause | None
-    confirmed: Check = ()
 
 
 @frozen
@@ -117,13 +98,17 @@ class Sieve:
         searched = self._searched
         start = stop = -1
         passed = True
+        tried: set[int] = set()
         for match_end, number in patterns.ends(data[:end]):
             inside = match_end - 2  # the last byte may be the line feed itself
             if inside > stop:
                 start = rfind(data, _NEWLINE, 0, inside) + 1
                 stop = find(data, _NEWLINE, inside, end)
                 passed = False
-            if not passed:
+                tried.clear()
+            if not passed and number not in tried:
+                # Once a line: a long one may hold a piece as often as it is long.
+                tried.add(number)
                 confirmed = searched[number][1]
                 if confirmed is None or _passes(data, start, stop, confirmed):
                     passed = True
@@ -131,19 +116,23 @@ class Sieve:
         return lines
 
 
-def build_sieve(needs: Sequence[Need]) -> Sieve | None:
-    """The sieve of rules with these needs; None where one of them can match any line."""
+def build_sieve(needs: Sequence[Need], *, sample: Data = b"") -> Sieve | None:
+    """The sieve of rules with these needs; None where one of them can match any line.
+
+    `sample` is some of the log, from which to tell what is rare in it.
+    """
     if any(need.is_met_by_any for need in needs):
         return None
+    planner = Planner(Shares(sample))
     has_hyperscan = is_available()
     if has_hyperscan and len(needs) > _MOST_RULES_ONE_BY_ONE:
-        return Sieve(_plan(needs), one_by_one=False)
-    one_by_one = Sieve(_plan(_narrowed(need) for need in needs), one_by_one=True)
+        return Sieve(planner.plans(needs), one_by_one=False)
+    one_by_one = Sieve(planner.plans(list(map(planner.narrowed, needs))), one_by_one=True)
     cost = len(one_by_one.pieces) + len(one_by_one.guarded_rows)
     if cost <= _FEW:
         return one_by_one
     if has_hyperscan:
-        return Sieve(_plan(needs), one_by_one=False)
+        return Sieve(planner.plans(needs), one_by_one=False)
     return one_by_one if cost <= _MANY_WITHOUT_HYPERSCAN else None
 
 
@@ -165,77 +154,6 @@ def _passes(data: memoryview, start: int, stop: int, confirmed: _Confirmed) -> b
         else:
             return True
     return any(find(data, guard, start, stop) >= 0 for guard in confirmed.guards)
-
-
-def plan_of(need: Need) -> Plan:
-    """What would be done about one rule that had a sieve of its own; not of one that declines."""
-    (plan,) = _plan([_narrowed(need)])
-    return plan
-
-
-def _plan(needs: Iterable[Need]) -> list[Plan]:
-    """Chooses clauses so that all rules together search for little and let little pass."""
-    listed = list(needs)
-    rarest = [min(map(share_of, need.all_clauses), default=0.0) for need in listed]
-    chosen: set[bytes] = set()
-    unconfirmed: set[bytes] = set()
-    plans = [Plan(None)] * len(listed)
-    for number in sorted(range(len(listed)), key=rarest.__getitem__):
-        need = listed[number]
-        if need.clauses is None:
-            continue
-        choices = [
-            Plan(clause, _confirming(need.clauses, clause))
-            for clause in sorted(need.all_clauses, key=sorted)
-        ]
-        best = min(choices, key=lambda plan: _cost(plan, chosen, unconfirmed))
-        assert best.searched is not None
-        chosen |= best.searched
-        if not best.confirmed:
-            unconfirmed |= best.searched
-        plans[number] = best
-    return plans
-
-
-def _cost(plan: Plan, chosen: set[bytes], unconfirmed: set[bytes]) -> float:
-    """What a rule adds to the nanoseconds a line, given what is searched for already."""
-    assert plan.searched is not None
-    new = plan.searched - chosen
-    passing = share_of(plan.searched - unconfirmed)
-    for clause in plan.confirmed:
-        passing *= share_of(clause)
-    return len(new) * _SEARCH_COST + share_of(new) * _CONFIRM_COST + passing * _JUDGE_COST
-
-
-def _confirming(clauses: Iterable[Clause], searched: Clause) -> Check:
-    """The other clauses that are worth a look: rare ones that the searched one does not imply."""
-    others = [
-        clause
-        for clause in clauses
-        if share_of(clause) < _USELESS_SHARE
-        and not all(any(piece in one for piece in clause) for one in searched)
-    ]
-    others.sort(key=lambda clause: (share_of(clause), sorted(clause)))
-    return tuple(frozenset(map(_narrow, clause)) for clause in others[:_MOST_CLAUSES])
-
-
-# --- escapes -------------------------------------------------------------------------------
-
-
-def _narrowed(need: Need) -> Need:
-    """The need with each piece cut down to a run of letters with few guards."""
-    if need.clauses is None:
-        return need
-    clauses, keys = (
-        tuple(frozenset(map(_narrow, clause)) for clause in part)
-        for part in (need.clauses, need.keys)
-    )
-    return Need(clauses, need.reasons, keys)
-
-
-def _narrow(piece: bytes) -> bytes:
-    runs = [run for run in _LETTER_RUNS.findall(piece) if len(run) >= 4]
-    return min(runs, key=lambda run: (share_of(frozenset([run])), -len(run)), default=piece)
 
 
 def _rows(pieces: Iterable[bytes]) -> tuple[int, ...]:

@@ -19,6 +19,8 @@ from barrelman.records.times import format_instant, parse_instant_us
 
 AUDIT: Final = "kubernetes.audit"
 AUDIT_DATASET: Final = "kubernetes.audit_logs"
+TRUNCATED_ANNOTATION: Final = "audit.k8s.io/truncated"
+"""Its value is "true" where the API server cut off an event's bodies."""
 AUDIT_STREAM: Final = "logs-kubernetes.audit_logs-default"
 
 

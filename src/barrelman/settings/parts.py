@@ -68,11 +68,29 @@ def weigh(parts: Sequence[Part], sources: Sequence[Source]) -> int:
     )
 
 
+def read_sample(sources: Sequence[Source]) -> bytes:
+    """Whole lines from the beginning of the first regular file; nothing if it cannot be read."""
+    for source in sources:
+        if source.path is not None and source.size_bytes:
+            try:
+                for head in read_chunks(source):
+                    return head[: head.rfind(b"\n") + 1]
+            except InputError:  # whoever reads it all will say so
+                return b""
+    return b""
+
+
 def read_part(
-    part: Part, source: Source, blocks: BlockReader, *, on_bytes: Callable[[int], None]
+    part: Part,
+    source: Source,
+    blocks: BlockReader,
+    *,
+    on_bytes: Callable[[int], None],
+    follows: bool = False,
 ) -> Iterator[Item]:
     """What stands in one part of a source; with `pause` or `finish` at its end.
 
+    `follows`: another reader may have passed over the line before it.
     `on_bytes` is told of bytes as they lie on disk. Raises InputError where the source cannot be
     opened or read to its end, after all that could be read.
     """
@@ -85,7 +103,9 @@ def read_part(
         with open(source.path, "rb", buffering=0) as file:
             descriptor = file.fileno()
             at = part.start
-            if at > 0:
+            if not part.is_first:
+                blocks.go_on()
+            if follows:
                 begins = os.pread(descriptor, len(EVENT_HEAD), at) == EVENT_HEAD
                 blocks.follow(b"" if begins else _event_line_before(descriptor, at))
             os.lseek(descriptor, at, os.SEEK_SET)

@@ -12,6 +12,7 @@ from barrelman.detection.match import Match
 from barrelman.engine.blocks import BlockReader, Buffers, Passed
 from barrelman.engine.problem import Problem
 from barrelman.engine.reader import EventReader
+from barrelman.engine.ruleset import Screen
 from barrelman.engine.sieve import Sieve
 from barrelman.errors import InputError
 from barrelman.records.event import Event
@@ -41,13 +42,19 @@ class ReaderOptions:
         )
 
     def blocks(
-        self, reader: EventReader, sieve: Sieve | None, *, buffers: Buffers | None = None
+        self,
+        reader: EventReader,
+        sieve: Sieve | None,
+        *,
+        screen: Screen | None = None,
+        buffers: Buffers | None = None,
     ) -> BlockReader:
         return BlockReader(
             reader,
             sieve=sieve,
             is_timed=self.is_timed,
             is_strict=self.is_strict,
+            screen=screen,
             buffers=buffers,
         )
 
@@ -59,6 +66,10 @@ class Ending:
     tally: Tally
     lines: int
     is_neutral: bool
+    has_passed_last: bool
+    """The last line was passed over, and not read."""
+    has_looked_back: bool
+    """The line before the part was read, as if it had been passed over."""
     error: str | None
 
 
@@ -98,11 +109,15 @@ class PartScan:
         judge, sent = self._judge, _Outbox()
         judge.tally = Tally()
         reader = self._options.reader()
-        blocks = self._options.blocks(reader, self._sieve, buffers=self._buffers)
+        blocks = self._options.blocks(
+            reader, self._sieve, screen=judge.screen(), buffers=self._buffers
+        )
         error: str | None = None
         try:
             source = self._sources[part.source]
-            for item in read_part(part, source, blocks, on_bytes=sent.count_bytes):
+            for item in read_part(
+                part, source, blocks, on_bytes=sent.count_bytes, follows=not part.is_first
+            ):
                 if type(item) is Event:
                     for match in judge.feed(item):
                         sent.add(match)
@@ -115,7 +130,14 @@ class PartScan:
                     yield sent.pack(blocks.plain_bytes, None)
         except InputError as failure:
             error = str(failure)
-        ending = (judge.tally.packed(), reader.lines_read, reader.is_neutral, error)
+        ending = (
+            judge.tally.packed(),
+            reader.lines_read,
+            reader.is_neutral,
+            blocks.has_passed_last,
+            blocks.has_looked_back,
+            error,
+        )
         yield sent.pack(blocks.plain_bytes, ending)
 
 

@@ -1,0 +1,111 @@
+"""What a sieve searches for: of each rule one clause, so that all of them cost little together.
+
+Which clause is the cheapest is guessed, or counted in a sample of the log. Any choice is sound: on
+a line that a rule matches each of its clauses has a piece.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Sequence
+from typing import Final, TypeAlias
+
+from barrelman.engine.literals import Need
+from barrelman.engine.shares import Clause, Shares
+from barrelman.records.frozen import frozen
+
+Check: TypeAlias = tuple[Clause, ...]
+"""Clauses of which each must have a piece on the line."""
+
+# Nanoseconds a line, as measured: to search for one more piece, to confirm what was found, and to
+# decode and judge it.
+_SEARCH_COST: Final = 25
+_CONFIRM_COST: Final = 900
+_JUDGE_COST: Final = 3500
+_MOST_CLAUSES: Final = 2
+_USELESS_SHARE: Final = 0.5
+# Characters that share the first three digits of their \u escape. The runs keep to letters: the
+# escapes of & < and > stand on many lines, and begin like those of digits and punctuation.
+_LETTER_RUNS = re.compile(rb'"?(?:[@-_]+|[`-~]+)"?')
+_SHORTEST_RUN: Final = 4
+
+
+@frozen
+class Plan:
+    """What is done about one rule: `searched` None means that no raw event can match it."""
+
+    searched: Clause | None
+    confirmed: Check = ()
+
+
+class Planner:
+    """Plans for the shares of one log."""
+
+    def __init__(self, shares: Shares) -> None:
+        self._share_of = shares.of
+
+    def plans(self, needs: Sequence[Need]) -> list[Plan]:
+        """A plan for each of the needs, none of which may be met by any line."""
+        rarest = [min(map(self._share_of, need.all_clauses), default=0.0) for need in needs]
+        chosen: set[bytes] = set()
+        unconfirmed: set[bytes] = set()
+        plans = [Plan(None)] * len(needs)
+        for number in sorted(range(len(needs)), key=rarest.__getitem__):
+            need = needs[number]
+            if need.clauses is None:
+                continue
+            choices = [
+                Plan(clause, self._confirming(need.clauses, clause))
+                for clause in sorted(need.all_clauses, key=sorted)
+            ]
+            best = min(choices, key=lambda plan: self._cost(plan, chosen, unconfirmed))
+            assert best.searched is not None
+            chosen |= best.searched
+            if not best.confirmed:
+                unconfirmed |= best.searched
+            plans[number] = best
+        return plans
+
+    def _cost(self, plan: Plan, chosen: set[bytes], unconfirmed: set[bytes]) -> float:
+        """What a rule adds to the nanoseconds a line, given what is searched for already."""
+        assert plan.searched is not None
+        new = plan.searched - chosen
+        passing = self._share_of(plan.searched - unconfirmed)
+        for clause in plan.confirmed:
+            passing *= self._share_of(clause)
+        confirming = self._share_of(new) * _CONFIRM_COST
+        return len(new) * _SEARCH_COST + confirming + passing * _JUDGE_COST
+
+    def _confirming(self, clauses: Iterable[Clause], searched: Clause) -> Check:
+        """The other clauses worth a look: rare ones that the searched one does not imply."""
+        others = [
+            clause
+            for clause in clauses
+            if self._share_of(clause) < _USELESS_SHARE
+            and not all(any(piece in one for piece in clause) for one in searched)
+        ]
+        others.sort(key=lambda clause: (self._share_of(clause), sorted(clause)))
+        return tuple(frozenset(map(self._narrow, clause)) for clause in others[:_MOST_CLAUSES])
+
+    def narrowed(self, need: Need) -> Need:
+        """The need with each piece cut down to a run of letters: few guards watch over those."""
+        if need.clauses is None:
+            return need
+        clauses, keys = (
+            tuple(frozenset(map(self._narrow, clause)) for clause in part)
+            for part in (need.clauses, need.keys)
+        )
+        return Need(clauses, need.reasons, keys)
+
+    def _narrow(self, piece: bytes) -> bytes:
+        runs = [run for run in _LETTER_RUNS.findall(piece) if len(run) >= _SHORTEST_RUN]
+        return min(
+            runs, key=lambda run: (self._share_of(frozenset([run])), -len(run)), default=piece
+        )
+
+
+def plan_of(need: Need) -> Plan:
+    """What would be done about one rule that had a sieve of its own; not of one that declines."""
+    planner = Planner(Shares())
+    (plan,) = planner.plans([planner.narrowed(need)])
+    return plan
