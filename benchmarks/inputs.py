@@ -14,11 +14,11 @@ from generate import MIB, Mix, compressed, write_file
 from many import write_rules
 
 HERE = Path(__file__).parent
-SOURCES = ("cluster.py", "generate.py", "many.py", "rare.py", "traffic.py")
+SOURCES = ("cluster.py", "generate.py", "inputs.py", "many.py", "rare.py", "traffic.py")
 
 
-# A busy cluster on a bad day: 60 events a minute that some rule of forty matches. The generator's own
-# default holds ten times as many, so that a small log has some of each kind.
+# A busy cluster on a bad day: sixty events a minute that some rule of forty matches. By its own
+# default the generator writes ten times as many, so that a small log has some of each kind.
 MIX = Mix(match_share=0.000_02, rare_share=0.000_3)
 
 

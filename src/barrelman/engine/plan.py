@@ -7,8 +7,9 @@ a line that a rule matches each of its clauses has a piece.
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Iterable, Sequence
-from typing import Final, TypeAlias
+from typing import Final, Literal, TypeAlias
 
 from barrelman.engine.literals import Need
 from barrelman.engine.shares import Clause, Shares
@@ -22,6 +23,7 @@ Check: TypeAlias = tuple[Clause, ...]
 _SEARCH_COST: Final = 25
 _CONFIRM_COST: Final = 900
 _JUDGE_COST: Final = 3500
+_MOST_CHOICES: Final = 6
 _MOST_CLAUSES: Final = 2
 _USELESS_SHARE: Final = 0.5
 # Characters that share the first three digits of their \u escape. The runs keep to letters: the
@@ -47,30 +49,35 @@ class Planner:
     def plans(self, needs: Sequence[Need]) -> list[Plan]:
         """A plan for each of the needs, none of which may be met by any line."""
         rarest = [min(map(self._share_of, need.all_clauses), default=0.0) for need in needs]
-        chosen: set[bytes] = set()
-        unconfirmed: set[bytes] = set()
+        choices = [self._choices(need) for need in needs]
+        order = sorted(range(len(needs)), key=rarest.__getitem__)
         plans = [Plan(None)] * len(needs)
-        for number in sorted(range(len(needs)), key=rarest.__getitem__):
-            need = needs[number]
-            if need.clauses is None:
-                continue
-            choices = [
-                Plan(clause, self._confirming(need.clauses, clause))
-                for clause in sorted(need.all_clauses, key=sorted)
-            ]
-            best = min(choices, key=lambda plan: self._cost(plan, chosen, unconfirmed))
-            assert best.searched is not None
-            chosen |= best.searched
-            if not best.confirmed:
-                unconfirmed |= best.searched
-            plans[number] = best
+        chosen: Counter[bytes] = Counter()
+        unconfirmed: Counter[bytes] = Counter()
+        # Once more with what the others came to: lines that pass for their sake cost nothing more.
+        for _ in range(2):
+            for number in order:
+                _count(plans[number], chosen, unconfirmed, -1)
+                if choices[number]:
+                    plans[number] = min(
+                        choices[number], key=lambda plan: self._cost(plan, chosen, unconfirmed)
+                    )
+                _count(plans[number], chosen, unconfirmed, 1)
         return plans
 
-    def _cost(self, plan: Plan, chosen: set[bytes], unconfirmed: set[bytes]) -> float:
-        """What a rule adds to the nanoseconds a line, given what is searched for already."""
-        assert plan.searched is not None
-        new = plan.searched - chosen
-        passing = self._share_of(plan.searched - unconfirmed)
+    def _choices(self, need: Need) -> list[Plan]:
+        """What could be searched for, each with what would confirm it; the rarest few."""
+        clauses = sorted(
+            need.all_clauses, key=lambda clause: (self._share_of(clause), sorted(clause))
+        )
+        values = need.clauses or ()
+        return [Plan(each, self._confirming(values, each)) for each in clauses[:_MOST_CHOICES]]
+
+    def _cost(self, plan: Plan, chosen: Counter[bytes], unconfirmed: Counter[bytes]) -> float:
+        """What a rule adds to the nanoseconds a line, given what the others search for."""
+        searched = plan.searched or frozenset()
+        new = frozenset(piece for piece in searched if not chosen[piece])
+        passing = self._share_of(frozenset(p for p in searched if not unconfirmed[p]))
         for clause in plan.confirmed:
             passing *= self._share_of(clause)
         confirming = self._share_of(new) * _CONFIRM_COST
@@ -102,6 +109,15 @@ class Planner:
         return min(
             runs, key=lambda run: (self._share_of(frozenset([run])), -len(run)), default=piece
         )
+
+
+def _count(
+    plan: Plan, chosen: Counter[bytes], unconfirmed: Counter[bytes], step: Literal[1, -1]
+) -> None:
+    for piece in plan.searched or ():
+        chosen[piece] += step
+        if not plan.confirmed:
+            unconfirmed[piece] += step
 
 
 def plan_of(need: Need) -> Plan:

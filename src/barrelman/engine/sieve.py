@@ -33,7 +33,7 @@ _FEW = 8
 _MOST_RULES_ONE_BY_ONE = 3 * _FEW
 # Without Hyperscan, how many pieces are still searched faster than lines are decoded.
 _MANY_WITHOUT_HYPERSCAN = 60 if IS_FAST else 6
-_MOST_CHECKS = 4
+_MOST_CHECKS = 32
 
 
 @frozen

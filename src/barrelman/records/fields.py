@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from enum import Enum
-from functools import cached_property
+from functools import cached_property, lru_cache
 from typing import Final
 
 from barrelman.records.addresses import parse_address
@@ -158,6 +158,7 @@ def rename_annotation(key: str) -> str:
     return key.replace(".", "_")
 
 
+@lru_cache(maxsize=4096)
 def raw_path(name: str) -> Path:
     """The path in a raw event of a name below `kubernetes.audit.` (given without that).
 
