@@ -19,15 +19,13 @@ from barrelman.engine.sieve import Sieve
 from barrelman.errors import InputError
 from barrelman.records.event import Event
 from barrelman.records.frozen import frozen
-from barrelman.settings.parts import Part, read_part, split_sources, weigh
+from barrelman.settings.parts import PART_BYTES, Part, read_part, split_sources, weigh
 from barrelman.settings.partscan import Answer, Ending, PartScan, ReaderOptions, unpack_answer
 from barrelman.settings.sources import Source, read_chunks
 from barrelman.settings.workers import Workers, can_fork
 
 # How often a silent pipe is looked at.
 IDLE_SECONDS: Final = 0.25
-# Less than this is read sooner than processes are started for it.
-LEAST_BYTES_FOR_PROCESSES: Final = 16 * 1024 * 1024
 
 
 @frozen
@@ -55,7 +53,9 @@ class Input:
         options: ReaderOptions,
         jobs: int,
         listener: Listener,
+        part_bytes: int = PART_BYTES,
     ) -> None:
+        self._part_bytes = part_bytes
         self.sources = sources
         self.scan = scan
         self.sieve = sieve
@@ -136,9 +136,10 @@ class Input:
     def _read_files(self, files: Sequence[Source]) -> None:
         if not files or self.listener.is_stopped():
             return
-        parts = split_sources(files)
+        parts = split_sources(files, part_bytes=self._part_bytes)
         jobs = min(self.jobs, len(parts))
-        if jobs > 1 and weigh(parts, files) >= LEAST_BYTES_FOR_PROCESSES:
+        # Less than a part is read sooner than processes are started for it.
+        if jobs > 1 and weigh(parts, files) >= self._part_bytes:
             _SideBySide(self, files, parts).read(jobs)
             return
         for source in files:

@@ -15,6 +15,7 @@ import signal
 import struct
 import sys
 import traceback
+import warnings
 from collections import deque
 from collections.abc import Callable, Iterator
 from typing import Final
@@ -136,7 +137,10 @@ class Workers:
 
     def _start(self, work: Work) -> None:
         inlet, outlet = os.pipe()
-        child = os.fork()
+        with warnings.catch_warnings():
+            # Of threads that a caller may have, the child uses nothing.
+            warnings.simplefilter("ignore", DeprecationWarning)
+            child = os.fork()
         if child:
             os.close(outlet)
             self._pipes[inlet] = _Pipe(inlet)
