@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -246,3 +247,25 @@ def test_children_that_the_system_buries_are_no_error() -> None:
 
 def test_there_is_a_core() -> None:
     assert count_cores() >= 1
+
+
+@pytest.mark.parametrize(
+    ("limits", "most"),
+    [
+        ("100000 100000", 1),
+        ("50000 100000", 1),
+        ("150000 100000", 2),
+        ("max 100000", None),
+        ("", None),
+        ("x y", None),
+        ("100000 0", None),
+    ],
+)
+def test_cores_are_those_that_a_limit_on_time_buys(
+    tmp_path: Path, limits: str, most: int | None
+) -> None:
+    path = tmp_path / "cpu.max"
+    path.write_text(limits)
+    unlimited = count_cores(limits=str(tmp_path / "none"))
+    assert count_cores(limits=str(path)) == min(unlimited, most or unlimited)
+    assert unlimited >= 1

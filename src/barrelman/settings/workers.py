@@ -40,11 +40,17 @@ def can_fork() -> bool:
     return hasattr(os, "fork") and sys.platform != "win32"
 
 
-def count_cores() -> int:
-    """Cores that this process may use."""
+def count_cores(*, limits: str = "/sys/fs/cgroup/cpu.max") -> int:
+    """Cores that this process may use; in a container with a limit on time, as many as that buys."""
+    cores = os.cpu_count() or 1
     if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
+        cores = len(os.sched_getaffinity(0))
+    try:
+        with open(limits, encoding="ascii") as file:
+            quota, period = file.read().split()[:2]
+        return max(1, min(cores, -(-int(quota) // int(period))))
+    except (OSError, ValueError, ZeroDivisionError):  # no such system, or "max": no limit
+        return cores
 
 
 class Workers:
