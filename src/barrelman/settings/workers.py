@@ -41,7 +41,7 @@ def can_fork() -> bool:
 
 
 def count_cores(*, limits: str = "/sys/fs/cgroup/cpu.max") -> int:
-    """Cores that this process may use; in a container with a limit on time, as many as that buys."""
+    """Cores that this process may use; in a container as many as its limit on time buys."""
     cores = os.cpu_count() or 1
     if hasattr(os, "sched_getaffinity"):
         cores = len(os.sched_getaffinity(0))
