@@ -18,6 +18,7 @@ from barrelman.detection.scan import RunnableRule, Scan, sieve_of
 from barrelman.engine.blocks import BlockReader, Passed
 from barrelman.engine.compile import compile_query
 from barrelman.engine.reader import EventReader
+from barrelman.engine.ruleset import MOST_STREAMS
 from barrelman.records.event import Event
 from barrelman.records.fields import AUDIT_CATALOGUE
 from barrelman.records.times import parse_instant_us
@@ -175,3 +176,45 @@ def test_an_untimed_match_wants_the_end_only_where_times_were_not_read() -> None
         lines([made(found=True)]), options=ScanOptions(), sieved=True, step=10**6, is_timed=False
     )
     assert not scan.wants_end
+
+
+TORN_LATER = (
+    b'{"kind":"Event","apiVersion":"audit.k8s.io/v1","verb":"get","x":'
+    b'{"stageTimestamp":"2027-01-01T00:00:00Z"}\n'
+)
+
+
+@pytest.mark.parametrize("behind", [b"", b"\n", b"text\n", lines([made(seconds=6)])])
+def test_a_torn_line_does_not_move_the_logs_end(behind: bytes) -> None:
+    """Counted back from there, nothing would be left of the log."""
+    data = lines([made(found=True, seconds=n) for n in range(5)]) + TORN_LATER + behind
+    options = ScanOptions(since=Bound(back_us=3_600_000_000))
+    for sieved in (False, True):
+        scan = scanned(data, options=options, sieved=sieved, step=1 << 20)
+        assert len(list(scan.finish())) == 5
+
+
+@pytest.mark.parametrize("query", ["kubernetes.audit.objectRef.name:found", "not event.action:x"])
+def test_the_span_of_a_large_log_is_that_of_its_ends(query: str) -> None:
+    """Whether or not their lines pass the sieve, or there is one."""
+    rule = runnable(query=query)
+    data = lines([made(found=n % 3 > 0, seconds=n) for n in range(2000)])
+    scan = Scan([rule], now_us=NOW_US, is_timed=False)
+    blocks = BlockReader(EventReader(), sieve=sieve_of([rule]))
+    for item in [*blocks.feed(data), *blocks.finish()]:
+        _take(scan, item)
+    first, last = START_US, START_US + 1999 * 1_000_000
+    assert scan.tally.start_us is not None
+    assert scan.tally.end_us is not None
+    assert abs(scan.tally.start_us - first) < 60_000_000
+    assert abs(scan.tally.end_us - last) < 60_000_000
+
+
+def test_streams_are_bounded_when_accounts_are_added_up() -> None:
+    whole = Tally()
+    for part in range(4):
+        one = Tally()
+        for number in range(MOST_STREAMS):
+            one.note_stream(f"s{part}-{number}")
+        whole.add(one)
+    assert len(whole.streams) == MOST_STREAMS

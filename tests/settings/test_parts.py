@@ -200,3 +200,28 @@ def test_every_byte_on_disk_is_told_of(tmp_path: Path) -> None:
         _, blocks = blocks_of(is_strict=False)
         list(read_part(part, source, blocks, on_bytes=told.append))
     assert sum(told) == path.stat().st_size
+
+
+def test_a_line_over_many_cuts_is_looked_for_once(tmp_path: Path) -> None:
+    """A hole, as copytruncate may leave one: no line feed for as long as it is."""
+    path = tmp_path / "a.log"
+    with path.open("wb") as file:
+        file.write((event() + "\n").encode())
+        file.truncate(200_000)
+        file.seek(0, 2)
+        file.write(b"\n" + (event() + "\n").encode() * 2)
+    parts = split_sources([source_of(path)], part_bytes=500)
+    assert [part.start for part in parts] == [0, 200_001]
+    with path.open("ab") as file:
+        file.truncate(10_000_000)  # no line feed up to its end
+    assert len(split_sources([source_of(path)], part_bytes=500)) == 2
+
+
+def test_a_part_that_ends_within_a_line_leaves_it_open(tmp_path: Path) -> None:
+    """The file has been written anew since it was cut."""
+    path = tmp_path / "a.log"
+    path.write_text(event() + "\n" + event() + "\n")
+    reader, blocks = blocks_of(is_strict=False)
+    part = Part(0, 0, len(event()) + 20)
+    list(read_part(part, source_of(path), blocks, on_bytes=lambda size: None))
+    assert not reader.is_neutral

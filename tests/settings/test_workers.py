@@ -269,3 +269,27 @@ def test_cores_are_those_that_a_limit_on_time_buys(
     unlimited = count_cores(limits=str(tmp_path / "none"))
     assert count_cores(limits=str(path)) == min(unlimited, most or unlimited)
     assert unlimited >= 1
+
+
+def test_no_more_processes_than_the_system_gives() -> None:
+    """Those that were started are ended, and whoever asked is told."""
+    script = """
+import os, resource, sys
+from barrelman.settings.workers import Workers
+before = len(os.listdir("/proc/self/fd"))
+resource.setrlimit(resource.RLIMIT_NOFILE, (before + 12, before + 12))
+try:
+    Workers(lambda part: iter(()), count=99, jobs=50)
+except OSError as error:
+    print(type(error).__name__, len(os.listdir("/proc/self/fd")) - before)
+try:
+    os.waitpid(-1, os.WNOHANG)
+except ChildProcessError:
+    print("none left")
+"""
+    if not os.path.isdir("/proc/self/fd"):
+        pytest.skip("no /proc to count descriptors in")
+    done = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, timeout=30, check=True
+    )
+    assert done.stdout.split("\n")[:2] == ["OSError 0", "none left"]

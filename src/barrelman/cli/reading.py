@@ -136,15 +136,21 @@ class Input:
     def _read_files(self, files: Sequence[Source]) -> None:
         if not files or self.listener.is_stopped():
             return
-        parts = split_sources(files, part_bytes=self._part_bytes)
+        # What one process reads anyway need not be cut.
+        part_bytes = self._part_bytes if self.jobs > 1 else sys.maxsize
+        parts = split_sources(files, part_bytes=part_bytes)
         jobs = min(self.jobs, len(parts))
         # Less than a part is read sooner than processes are started for it.
         if jobs > 1 and weigh(parts, files) >= self._part_bytes:
             _SideBySide(self, files, parts).read(jobs)
             return
-        for source in files:
-            is_compressed = any(p.is_compressed for p in parts if files[p.source] is source)
-            self.read_file(Part(0, is_compressed=is_compressed), source)
+        self.read_files_here(files, parts)
+
+    def read_files_here(self, files: Sequence[Source], parts: Sequence[Part]) -> None:
+        """One after the other, in this process."""
+        compressed = {part.source for part in parts if part.is_compressed}
+        for number, source in enumerate(files):
+            self.read_file(Part(0, is_compressed=number in compressed), source)
 
     def read_file(self, part: Part, source: Source) -> None:
         """A whole file, here."""
@@ -206,8 +212,12 @@ class _SideBySide:
             sieve=given.sieve,
             options=given.options,
         ).work
-        workers = Workers(work, count=len(self._parts), jobs=jobs)
         held: list[Answer] = []
+        try:
+            workers = Workers(work, count=len(self._parts), jobs=jobs)
+        except OSError:  # no process is to be had
+            given.read_files_here(self._files, self._parts)
+            return
         try:
             for number, data in workers.answers():
                 part = self._parts[number]
@@ -274,9 +284,13 @@ class _SideBySide:
 
 
 def read_times(
-    sources: Iterable[Source | InputError], *, options: ReaderOptions, now_us: int
-) -> Tally:
-    """The times of all events of files that were scanned without reading them."""
+    sources: Iterable[Source | InputError],
+    *,
+    options: ReaderOptions,
+    now_us: int,
+    is_stopped: Callable[[], bool],
+) -> Tally | None:
+    """The times of all events of files that were scanned without reading them; None if stopped."""
     judge = Judge((), predicates=(), options=ScanOptions(), now_us=now_us, is_timed=True)
     timed = replace(options, is_timed=True)
     nothing = Sieve((), one_by_one=True)
@@ -289,6 +303,8 @@ def read_times(
                     judge.feed(item)
                 elif type(item) is Passed:
                     judge.pass_over(item)
+                if is_stopped():
+                    return None
     return judge.tally
 
 

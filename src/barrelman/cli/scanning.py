@@ -38,8 +38,8 @@ if TYPE_CHECKING:
 
 EXIT_INTERRUPTED: Final = 130
 
-# Of a smaller log each event's time is read.
-_TIMED_BYTES: Final = 16 * 1024 * 1024
+# Of a smaller log each event's time is read, and nothing is worth a sample.
+_SMALL_BYTES: Final = 16 * 1024 * 1024
 _MOST_SAMPLES: Final = 5
 # How long alerts already found are still written after an interruption.
 _PATIENCE_SECONDS: Final = 1.0
@@ -143,11 +143,8 @@ class _Run:
     def run(self) -> int:
         found = [source for source in self.sources if isinstance(source, Source)]
         # A look at each event's time costs more than the rest; of a small log it is nothing.
-        is_timed = (
-            self.options.has_range
-            or not all(map(is_regular, found))
-            or sum(source.size_bytes or 0 for source in found) < _TIMED_BYTES
-        )
+        is_small = sum(source.size_bytes or 0 for source in found) < _SMALL_BYTES
+        is_timed = self.options.has_range or not all(map(is_regular, found)) or is_small
         self.options_of_readers = ReaderOptions(
             max_event_bytes=self.max_event_bytes,
             cluster=self.cluster,
@@ -157,7 +154,7 @@ class _Run:
         self.scan = Scan(
             self.settings.runnable, now_us=self.now_us, options=self.options, is_timed=is_timed
         )
-        sample = b"" if is_timed else read_sample(found)
+        sample = b"" if is_small else read_sample(found)
         self.sieve = sieve_of(self.settings.runnable, sample=sample) if self.wants_sieve else None
         self.reading = Reading(sources=len(found))
         self.failures = 0
@@ -199,9 +196,13 @@ class _Run:
         ).read()
         if self.scan.wants_end and not self.stopped:
             exact = read_times(
-                self.sources, options=self.options_of_readers, now_us=self.scan.now_us
+                self.sources,
+                options=self.options_of_readers,
+                now_us=self.scan.now_us,
+                is_stopped=lambda: self.stopped,
             )
-            self.scan.tally.set_times(exact)
+            if exact is not None:
+                self.scan.tally.set_times(exact)
 
     def _count_bytes(self, disk_bytes: int, plain_bytes: int) -> None:
         self.bar.advance(disk_bytes)

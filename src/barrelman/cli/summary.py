@@ -127,12 +127,12 @@ def _loss_lines(reading: Reading, counts: ScanCounts, settings: RuleSettings) ->
             yield text.format(_count(total(name), "match"))
     if counts.tally.outside:
         yield f"outside    {_count(counts.tally.outside, 'event')} outside --since/--until"
-    for number, text in (
-        (counts.tally.ahead, "ahead      {} of a day or more from now: is a clock wrong?"),
-        (counts.tally.truncated, "truncated  {} without bodies: rules on bodies are blind to them"),
-    ):
-        if number:
-            yield text.format(_count(number, "event"))
+    if counts.tally.ahead:
+        ahead = _count(counts.tally.ahead, "event") if counts.has_all_times else "events"
+        yield f"ahead      {ahead} of a day or more from now: is a clock wrong?"
+    if counts.tally.truncated:
+        truncated = _count(counts.tally.truncated, "event")
+        yield f"truncated  {truncated} without bodies: rules on bodies are blind to them"
     if counts.tally.untimed:
         untimed = _count(counts.tally.untimed, "event")
         yield f"untimed    {untimed} without a time, taken at the log's end"

@@ -110,11 +110,18 @@ class Tally:
         for name in ("events", "raw_events", "outside", "untimed", "ahead", "truncated"):
             setattr(self, name, getattr(self, name) + getattr(later, name))
         self.bodies |= later.bodies
-        self.streams |= later.streams
+        for stream in later.streams:
+            self.note_stream(stream)
         self.start_us = _least(self.start_us, later.start_us)
         self.end_us = _most(self.end_us, later.end_us)
         self.furthest_us = _most(self.furthest_us, later.furthest_us)
         self.last_us = self.last_us if later.last_us is None else later.last_us
+
+    def note_stream(self, stream: str | None) -> None:
+        """An event's data stream. A real input names a handful; of one that names a new one in each
+        event the first are kept."""
+        if len(self.streams) < MOST_STREAMS:
+            self.streams.add(stream)
 
     def set_times(self, exact: Tally) -> None:
         """Takes over the times of an account of the same input that knows them all."""
@@ -133,7 +140,7 @@ class Tally:
         self.start_us = _least(self.start_us, instant_us)
         self.furthest_us = _most(self.furthest_us, instant_us)
         if instant_us - now_us > _AHEAD_US:
-            self.ahead += step
+            self.ahead = self.ahead + step if step else max(self.ahead, 1)
             return
         self.last_us = instant_us
         self.end_us = _most(self.end_us, instant_us)
@@ -186,7 +193,7 @@ class Judge:
         else:
             self._note_raw(event)
         if stream not in tally.streams:
-            self._note_stream(stream)
+            tally.note_stream(stream)
         numbers = self._ruleset.matches(event, stream=stream)
         matches: list[Match] = []
         if not numbers:
@@ -222,18 +229,13 @@ class Judge:
             tally.note_time(instant_us, self.now_us, step=0)
         tally.events += events
         tally.raw_events += events
-        if events and AUDIT_STREAM not in tally.streams:
-            self._note_stream(AUDIT_STREAM)
+        # In a timed account one without a time taken over turned out to be torn.
+        if events > 0 and (passed.times_us or not self.is_timed):
+            tally.note_stream(AUDIT_STREAM)
 
     def unread(self, number: int) -> bool:
         """Whether no data stream in the tally is one that this rule reads."""
         return self._ruleset.unread(number, self.tally.streams)
-
-    def _note_stream(self, stream: str | None) -> None:
-        # A real input names a handful of streams; one that names a new one in each event must
-        # not make the memory grow.
-        if len(self.tally.streams) < MOST_STREAMS:
-            self.tally.streams.add(stream)
 
     def _in_range(self, instant_us: int | None) -> bool:
         if instant_us is None:

@@ -47,6 +47,8 @@ class ScanCounts:
     """Per rule in `rules`, in the order the rules were given."""
 
     tally: Tally
+    has_all_times: bool = True
+    """The time of each event was read, not only of some."""
     below: int = 0
     """Alerts below the least severity, not shown."""
     by_severity: dict[str, int] = field(default_factory=lambda: dict.fromkeys(SEVERITIES, 0))
@@ -91,7 +93,9 @@ class Scan:
             ranged=self._options.is_relative,
         )
         self._predicates = predicates
-        self.counts = ScanCounts(self.judge.tally, rules=self._replay.counts)
+        self.counts = ScanCounts(
+            self.judge.tally, has_all_times=self.judge.is_timed, rules=self._replay.counts
+        )
 
     @cached_property
     def _builders(self) -> list[AlertBuilder]:

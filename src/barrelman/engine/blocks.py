@@ -89,6 +89,8 @@ def _aligned(size: int) -> memoryview:
     return memoryview(mmap(-1, size, access=ACCESS_COPY))
 
 
+_PassedLine: TypeAlias = tuple[int | None, bytes]
+"""When its event happened and, where that is asked for, the line."""
 Item: TypeAlias = Event | Problem | Passed
 
 
@@ -128,6 +130,12 @@ class BlockReader:
         self._unseen_bodies: tuple[str, ...] = BODIES
         self._last = b""
         """The line before this one, where it was passed over."""
+        self._is_last_doubted = False
+        """Its time was not taken over."""
+        self._bounds_us: tuple[int, int] | None = None
+        """The earliest and the latest time of a line passed over that is whole."""
+        self._final = b""
+        """The last line that is an event by its ends, whatever became of it."""
         self._followed = b""
         self.has_looked_back = False
         """The line that was followed is torn, and was read after all."""
@@ -182,13 +190,15 @@ class BlockReader:
         self._last = self._followed = line
 
     def pause(self) -> Iterator[Item]:
-        """All lines so far are whole, and another reader goes on from here."""
-        if self._last and not self._is_timed:
-            yield _seen(self._last)
+        """Another reader goes on from here. A line that is not whole leaves ours with it open."""
+        yield from self._show_end()
+        if self._filled:
+            filled, self._filled = self._filled, 0
+            yield from self._feed(0, filled)
 
     def finish(self) -> Iterator[Item]:
         """The source has ended; what is open is truncated. Feed nothing after it."""
-        yield from self.pause()
+        yield from self._show_end()
         yield from self._look_back()
         rest = self._view[: self._filled].tobytes()
         self._filled = 0
@@ -196,10 +206,16 @@ class BlockReader:
         if self._reader.is_neutral and rest.startswith(EVENT_HEAD) and rest.endswith(b"}"):
             event = self._reader.event(rest)
         if event is not None:
+            if not self._is_timed:
+                yield _seen(rest)
             yield event
         elif rest:
             yield from self._through_reader(rest)
         yield from self._reader.finish()
+
+    def _show_end(self) -> Iterator[Passed]:
+        if self._final and not self._is_timed:
+            yield _seen(self._final)
 
     def _make_space(self) -> Iterator[Item]:
         """For a line that does not end in the view, once that is full."""
@@ -229,6 +245,10 @@ class BlockReader:
     def _read(self, end: int) -> Iterator[Item]:
         """The whole lines in the first `end` bytes."""
         view, reader = self._view, self._reader
+        if not self._is_begun:
+            self._is_begun = True
+            if not self._is_timed:
+                yield _seen(view[: find(view, _NEWLINE, 0, end)].tobytes())
         if self._unseen_bodies and self._sieve is not None:
             yield from self._look_for_bodies(end)
         if not reader.is_neutral:
@@ -258,9 +278,6 @@ class BlockReader:
     def _read_ordinary(self, sieve: Sieve, lines: int, end: int) -> Iterator[Item]:
         """The fast way: only lines that pass the sieve are touched one by one."""
         view, reader = self._view, self._reader
-        if not self._is_begun:
-            self._is_begun = True
-            yield _seen(self._view[: find(view, _NEWLINE, 0, end)].tobytes())
         reader.pass_events(0)
         passing = sieve.lines(view, end)
         if len(passing) > _PASSING_SHARE * lines:
@@ -291,12 +308,12 @@ class BlockReader:
                 yield from self._read_lines(at, end)
                 return
         self._last = b""
+        self._final = view[rfind(view, _NEWLINE, 0, end - 1) + 1 : end - 1].tobytes()
         if at < end:
             before = count(view, _NEWLINE, at, end) if at else lines
             reader.pass_events(before)
             passed += before
-            start = rfind(view, _NEWLINE, at, end - 1) + 1
-            self._last = view[max(at, start) : end - 1].tobytes()
+            self._last = self._final
         if passed:
             yield Passed(passed)
 
@@ -305,6 +322,7 @@ class BlockReader:
         self._last = b""
         reader = self._reader
         reader.pass_events(0)
+        line = b""
         for line in self._view[start : end - 1].tobytes().split(_NEWLINE):
             if reader.is_neutral:
                 event = reader.event(line)
@@ -312,44 +330,46 @@ class BlockReader:
                     yield event
                     continue
             yield from self._through_reader(line + _NEWLINE)
+        self._final = line
 
     def _read_lines(self, at: int, end: int) -> Iterator[Item]:
         """Line by line, of any kind."""
         view, reader, sieve = self._view, self._reader, self._sieve
         passing = None if sieve is None else {start for start, _ in sieve.lines(view, end)}
         is_neutral = reader.is_neutral
-        passed = Passed()
+        passed: list[_PassedLine] = []
         while at < end:
             stop = find(view, _NEWLINE, at, end)
-            if is_neutral and _begins_an_event(view, at, stop) and view[stop - 1] == _CLOSE_OBJECT:
-                line = self._view[at:stop].tobytes()
-                if passing is not None and at not in passing:
-                    if self._pass_over(line, passed):
-                        at = stop + 1
-                        continue
-                elif (event := reader.event(line)) is not None:
-                    reader.pass_events(0)
-                    self._last = b""
-                    if passed.times_us:  # in the order of the input
-                        yield passed
-                        passed = Passed()
-                    yield event
+            is_event = _begins_an_event(view, at, stop)
+            event: Event | None = None
+            if is_neutral and is_event and view[stop - 1] == _CLOSE_OBJECT:
+                line = self._final = view[at:stop].tobytes()
+                if passing is None or at in passing:
+                    event = reader.event(line)
+                elif self._can_pass_over(line, passed):
                     at = stop + 1
                     continue
-            if passed.times_us:
-                yield passed
-                passed = Passed()
-            if is_neutral:
-                yield from self._look_back()
-            yield from self._feed(at, stop + 1)
-            is_neutral = reader.is_neutral
+            if self._is_timed and passed:  # in the order of the input
+                yield self._pass_over(passed)
+                passed = []
+            if event is not None:
+                reader.pass_events(0)
+                self._last = b""
+                yield event
+            else:
+                if is_neutral and not is_event:
+                    yield from self._look_back()
+                yield from self._feed(at, stop + 1)
+                is_neutral = reader.is_neutral
             at = stop + 1
-        yield passed
+        if passed:
+            yield self._pass_over(passed)
 
-    def _pass_over(self, line: bytes, passed: Passed) -> bool:
+    def _can_pass_over(self, line: bytes, passed: list[_PassedLine]) -> bool:
         """Whether the line may be left at that; False where it must be fed to the reader."""
         if self._is_strict and not _is_whole(line):
             return False
+        instant_us: int | None = None
         if self._is_timed:
             instant_us = _time_at_end(line)
             if instant_us is None:
@@ -357,11 +377,29 @@ class BlockReader:
                     instant_us = event_time_us(Event(loads(line)))
                 except DecodeError:
                     return False
-            passed.times_us.append(instant_us)
-        passed.events += 1
+        passed.append((instant_us, line if self._is_timed else b""))
         self._reader.pass_events(1)
         self._last = line
         return True
+
+    def _pass_over(self, lines: list[_PassedLine]) -> Passed:
+        """The account of lines passed over; a time moves the log's bounds if its line is whole."""
+        if not self._is_timed:
+            return Passed(len(lines))
+        doubted: set[int] = set()
+        by_time = sorted((us, number) for number, (us, _) in enumerate(lines) if us is not None)
+        for order in (by_time, by_time[::-1]):
+            for instant_us, number in order:
+                low_us, high_us = self._bounds_us or (instant_us + 1, instant_us - 1)
+                if low_us <= instant_us <= high_us:
+                    break
+                if _is_whole(lines[number][1]):
+                    self._bounds_us = min(low_us, instant_us), max(high_us, instant_us)
+                    break
+                doubted.add(number)
+        self._is_last_doubted = len(lines) - 1 in doubted
+        times_us = [us for number, (us, _) in enumerate(lines) if number not in doubted]
+        return Passed(len(lines), times_us=times_us)
 
     # --- what the reader is given ---
 
@@ -379,7 +417,8 @@ class BlockReader:
             self._last = b""
             self.has_looked_back = self.has_looked_back or line is self._followed
             self._reader.pass_events(-1)
-            yield Passed(-1, times_us=[_time_at_end(line)] if self._is_timed else [])
+            has_time = self._is_timed and not self._is_last_doubted
+            yield Passed(-1, times_us=[_time_at_end(line)] if has_time else [])
             yield from self._reader.feed(line + _NEWLINE)
 
 

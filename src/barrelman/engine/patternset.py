@@ -7,8 +7,6 @@ from typing import Final
 
 from barrelman.engine.find import Data
 
-SERIAL_VERSION: Final = 1
-
 
 def is_available() -> bool:
     """Whether there is a Hyperscan for this platform; it is loaded only where one is built."""

@@ -26,8 +26,8 @@ _JUDGE_COST: Final = 3500
 _MOST_CHOICES: Final = 6
 _MOST_CLAUSES: Final = 2
 _USELESS_SHARE: Final = 0.5
-# Characters that share the first three digits of their \u escape. The runs keep to letters: the
-# escapes of & < and > stand on many lines, and begin like those of digits and punctuation.
+# Large letters or small ones: of either kind the \u escapes begin in two ways. Not digits, and no
+# punctuation: their escapes begin like those of & < and >, which stand on many lines.
 _LETTER_RUNS = re.compile(rb'"?(?:[@-_]+|[`-~]+)"?')
 _SHORTEST_RUN: Final = 4
 

@@ -9,6 +9,7 @@ from typing import Final, TypeAlias
 from barrelman.engine.compile import Predicate
 from barrelman.engine.index import RuleIndex
 from barrelman.records.event import Event, JsonObject
+from barrelman.records.fields import AUDIT_STREAM
 from barrelman.records.frozen import frozen
 from barrelman.records.indices import IndexPatterns
 
@@ -49,6 +50,7 @@ class RuleSet:
             for number, (predicate, reads) in enumerate(zip(predicates, patterns, strict=True))
         )
         self._known: dict[str | None, Readers] = {}
+        self._readers_of(AUDIT_STREAM)  # kept, whatever else is named
 
     def matches(self, event: Event, *, stream: str | None) -> list[int]:
         """Numbers of the rules that match and read the event's stream, in order.

@@ -147,9 +147,12 @@ def _cuts(path: str, size_bytes: int, part_bytes: int) -> list[int]:
         if not _begins_with_a_line(file.read(_SEEK_BYTES)):
             return found
         for wanted in range(part_bytes, size_bytes, part_bytes):
+            if found and wanted <= found[-1]:  # within a line that was read to its end
+                continue
             at = _line_start(file.fileno(), wanted)
-            if at is not None and at < size_bytes and (not found or at > found[-1]):
-                found.append(at)
+            if at is None or at >= size_bytes:
+                break
+            found.append(at)
     return found
 
 

@@ -54,7 +54,10 @@ def count_cores(*, limits: str = "/sys/fs/cgroup/cpu.max") -> int:
 
 
 class Workers:
-    """`jobs` processes for `count` parts. Iterate `answers` to the end, or `stop`."""
+    """`jobs` processes for `count` parts. Iterate `answers` to the end, or `stop`.
+
+    Raises OSError where the system gives no more processes or pipes; none is left then.
+    """
 
     def __init__(self, work: Work, *, count: int, jobs: int) -> None:
         self._count = count
@@ -68,10 +71,15 @@ class Workers:
         self._children: list[int] = []
         sys.stdout.flush()
         sys.stderr.flush()
-        for _ in range(jobs):
-            self._start(work)
-        os.close(self._tokens)
-        self._give(0)
+        try:
+            for _ in range(jobs):
+                self._start(work)
+            self._give(0)
+        except BaseException:
+            self.stop()
+            raise
+        finally:
+            os.close(self._tokens)
 
     def answers(self) -> Iterator[tuple[int, bytes | None]]:
         """(part, answer) in the order of the parts; None behind the last answer of each.
@@ -143,20 +151,24 @@ class Workers:
 
     def _start(self, work: Work) -> None:
         inlet, outlet = os.pipe()
+        self._pipes[inlet] = _Pipe(inlet)
         with warnings.catch_warnings():
             # Of threads that a caller may have, the child uses nothing.
             warnings.simplefilter("ignore", DeprecationWarning)
-            child = os.fork()
+            try:
+                child = os.fork()
+            except OSError:
+                os.close(outlet)
+                raise
         if child:
             os.close(outlet)
-            self._pipes[inlet] = _Pipe(inlet)
             self._children.append(child)
             return
         try:
             # The terminal's Ctrl-C goes to all of them; it is the parent's to answer.
             signal.signal(signal.SIGINT, signal.SIG_IGN)
             signal.signal(signal.SIGTERM, signal.SIG_DFL)
-            for descriptor in (self._token_end, inlet, *self._pipes):
+            for descriptor in (self._token_end, *self._pipes):
                 os.close(descriptor)
             _work_off(work, self._tokens, outlet)
         except BrokenPipeError:
