@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import os
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,7 @@ from barrelman.engine.problem import Problem
 from barrelman.engine.reader import EventReader
 from barrelman.engine.sieve import Sieve
 from barrelman.errors import InputError
-from barrelman.settings.parts import Part, read_part, split_sources, weigh
+from barrelman.settings.parts import Part, close_parts, read_part, split_sources, weigh
 from barrelman.settings.sources import Source
 
 SIEVE = Sieve([Plan(frozenset([b"create"]))], one_by_one=True)
@@ -215,6 +216,21 @@ def test_a_line_over_many_cuts_is_looked_for_once(tmp_path: Path) -> None:
     with path.open("ab") as file:
         file.truncate(10_000_000)  # no line feed up to its end
     assert len(split_sources([source_of(path)], part_bytes=500)) == 2
+
+
+def test_a_log_that_is_rotated_is_read_to_its_end(tmp_path: Path) -> None:
+    path = tmp_path / "a.log"
+    path.write_text((event() + "\n") * 6)
+    source = source_of(path)
+    parts = split_sources([source], part_bytes=150)
+    assert len(parts) > 2
+    path.rename(tmp_path / "a.log.1")
+    path.write_text("another log\n")
+    account = read_in_parts(parts, source, is_strict=False)
+    assert (account.events, account.problems) == (6, [])
+    close_parts(parts)
+    with pytest.raises(OSError, match="Bad file descriptor"):
+        os.fstat(parts[0].descriptor or -1)
 
 
 def test_a_part_that_ends_within_a_line_leaves_it_open(tmp_path: Path) -> None:

@@ -32,6 +32,10 @@ def explain_rules(what: Sequence[str], *, paths: Sequence[str], format_: str | N
             for line in _explained(need):
                 sys.stdout.write(f"  {printable(line)}\n")
             sys.stdout.write("\n")
+        for loaded in load.rules:
+            if loaded.status != "ready":
+                text = f"{loaded.name or loaded.path}: {loaded.status}: {loaded.reason}"
+                sys.stdout.write(f"{printable(text)}\n\n")
         for line in _together(sieve, needs):
             sys.stdout.write(line + "\n")
     return finish(load, draw=format_ != "json")

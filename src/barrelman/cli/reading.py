@@ -19,7 +19,14 @@ from barrelman.engine.sieve import Sieve
 from barrelman.errors import InputError
 from barrelman.records.event import Event
 from barrelman.records.frozen import frozen
-from barrelman.settings.parts import PART_BYTES, Part, read_part, split_sources, weigh
+from barrelman.settings.parts import (
+    PART_BYTES,
+    Part,
+    close_parts,
+    read_part,
+    split_sources,
+    weigh,
+)
 from barrelman.settings.partscan import Answer, Ending, PartScan, ReaderOptions, unpack_answer
 from barrelman.settings.sources import Source, read_chunks
 from barrelman.settings.workers import Workers, can_fork
@@ -139,6 +146,12 @@ class Input:
         # What one process reads anyway need not be cut.
         part_bytes = self._part_bytes if self.jobs > 1 else sys.maxsize
         parts = split_sources(files, part_bytes=part_bytes)
+        try:
+            self._read_parts(files, parts)
+        finally:
+            close_parts(parts)
+
+    def _read_parts(self, files: Sequence[Source], parts: Sequence[Part]) -> None:
         jobs = min(self.jobs, len(parts))
         # Less than a part is read sooner than processes are started for it.
         if jobs > 1 and weigh(parts, files) >= self._part_bytes:

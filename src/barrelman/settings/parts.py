@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Final
 
 from barrelman.engine.blocks import BlockReader, Item
@@ -31,6 +32,8 @@ class Part:
     start: int = 0
     stop: int | None = None
     is_compressed: bool = False
+    descriptor: int | None = None
+    """The open file, where it is cut: at its path there may soon be another one."""
 
     @property
     def is_first(self) -> bool:
@@ -42,21 +45,29 @@ class Part:
 
 
 def split_sources(sources: Sequence[Source], *, part_bytes: int = PART_BYTES) -> list[Part]:
-    """The parts of regular files, in order; just one of a file that cannot be cut."""
+    """The parts of regular files, in order; just one of a file that cannot be cut.
+
+    Those that are cut stay open until `close_parts`.
+    """
     parts: list[Part] = []
     for number, source in enumerate(sources):
         assert source.path is not None
-        starts = [0]
         try:
             if is_compressed(source.path):
                 parts.append(Part(number, is_compressed=True))
                 continue
-            starts += _cuts(source.path, source.size_bytes or 0, part_bytes)
+            found = _cut(number, source.path, source.size_bytes or 0, part_bytes)
         except OSError:  # whoever reads the part will say so
-            pass
-        stops: list[int | None] = [*starts[1:], None]
-        parts += [Part(number, start, stop) for start, stop in zip(starts, stops, strict=True)]
+            found = []
+        parts += found or [Part(number)]
     return parts
+
+
+def close_parts(parts: Iterable[Part]) -> None:
+    """Closes the files that were cut."""
+    for descriptor in {part.descriptor for part in parts} - {None}:
+        assert descriptor is not None
+        os.close(descriptor)
 
 
 def weigh(parts: Sequence[Part], sources: Sequence[Source]) -> int:
@@ -97,21 +108,16 @@ def read_part(
     if part.is_compressed:
         yield from _read_compressed(source, blocks, on_bytes)
         return
-    assert source.path is not None
-    at, stop = 0, part.stop
+    at, stop = part.start, part.stop
     try:
-        with open(source.path, "rb", buffering=0) as file:
-            descriptor = file.fileno()
-            at = part.start
+        with _opened(part, source) as descriptor:
             if not part.is_first:
                 blocks.go_on()
-            if follows:
-                begins = os.pread(descriptor, len(EVENT_HEAD), at) == EVENT_HEAD
-                blocks.follow(b"" if begins else _event_line_before(descriptor, at))
-            os.lseek(descriptor, at, os.SEEK_SET)
+            if follows and os.pread(descriptor, len(EVENT_HEAD), at) != EVENT_HEAD:
+                blocks.follow(_event_line_before(descriptor, at))
             while stop is None or at < stop:
                 space = blocks.space()
-                size = file.readinto(space if stop is None else space[: stop - at])
+                size = _read_at(descriptor, space if stop is None else space[: stop - at], at)
                 if not size:
                     break
                 at += size
@@ -126,6 +132,28 @@ def read_part(
         yield from blocks.pause()
 
 
+@contextlib.contextmanager
+def _opened(part: Part, source: Source) -> Iterator[int]:
+    if part.descriptor is not None:
+        yield part.descriptor
+        return
+    assert source.path is not None
+    descriptor = os.open(source.path, os.O_RDONLY)
+    try:
+        yield descriptor
+    finally:
+        os.close(descriptor)
+
+
+def _read_at(descriptor: int, space: memoryview, at: int) -> int:
+    """Fills the space from that offset on; processes that share a file share its position."""
+    if hasattr(os, "preadv"):
+        return os.preadv(descriptor, [space], at)
+    data = os.pread(descriptor, len(space), at)
+    space[: len(data)] = data
+    return len(data)
+
+
 def _read_compressed(
     source: Source, blocks: BlockReader, on_bytes: Callable[[int], None]
 ) -> Iterator[Item]:
@@ -138,22 +166,31 @@ def _read_compressed(
     yield from blocks.finish()
 
 
-def _cuts(path: str, size_bytes: int, part_bytes: int) -> list[int]:
-    """Where a file may be cut: behind line feeds that were there to be seen."""
-    found: list[int] = []
+def _cut(number: int, path: str, size_bytes: int, part_bytes: int) -> list[Part]:
+    """A file's parts, if it can be cut: behind line feeds that were there to be seen."""
     if size_bytes <= part_bytes:
-        return found
-    with open(path, "rb", buffering=0) as file:
-        if not _begins_with_a_line(file.read(_SEEK_BYTES)):
-            return found
-        for wanted in range(part_bytes, size_bytes, part_bytes):
-            if found and wanted <= found[-1]:  # within a line that was read to its end
-                continue
-            at = _line_start(file.fileno(), wanted)
-            if at is None or at >= size_bytes:
-                break
-            found.append(at)
-    return found
+        return []
+    starts = [0]
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        if _begins_with_a_line(os.pread(descriptor, _SEEK_BYTES, 0)):
+            for wanted in range(part_bytes, size_bytes, part_bytes):
+                if wanted <= starts[-1]:  # within a line that was read to its end
+                    continue
+                at = _line_start(descriptor, wanted)
+                if at is None or at >= size_bytes:
+                    break
+                starts.append(at)
+    finally:
+        if len(starts) == 1:
+            os.close(descriptor)
+    if len(starts) == 1:
+        return []
+    stops: list[int | None] = [*starts[1:], None]
+    return [
+        Part(number, start, stop, descriptor=descriptor)
+        for start, stop in zip(starts, stops, strict=True)
+    ]
 
 
 def _begins_with_a_line(head: bytes) -> bool:
