@@ -38,7 +38,9 @@ if TYPE_CHECKING:
 
 EXIT_INTERRUPTED: Final = 130
 
-# Of a smaller log each event's time is read, and nothing is worth a sample.
+# Which pieces are rare in a log is not worth a look for fewer rules.
+_RULES_WORTH_A_SAMPLE: Final = 4
+# Of a smaller log each event's time is read.
 _SMALL_BYTES: Final = 16 * 1024 * 1024
 _MOST_SAMPLES: Final = 5
 # How long alerts already found are still written after an interruption.
@@ -154,7 +156,8 @@ class _Run:
         self.scan = Scan(
             self.settings.runnable, now_us=self.now_us, options=self.options, is_timed=is_timed
         )
-        sample = b"" if is_small else read_sample(found)
+        has_choice = len(self.settings.runnable) >= _RULES_WORTH_A_SAMPLE
+        sample = read_sample(found) if has_choice and not is_small else b""
         self.sieve = sieve_of(self.settings.runnable, sample=sample) if self.wants_sieve else None
         self.reading = Reading(sources=len(found))
         self.failures = 0
