@@ -63,7 +63,10 @@ def _explained(need: Need) -> Iterator[str]:
 def _together(sieve: Sieve | None, needs: Sequence[Need]) -> Iterator[str]:
     if sieve is None:
         declined = sum(need.is_met_by_any for need in needs)
-        yield f"Together: no sieve, as {declined} of {len(needs)} rules can match any line."
+        if declined:
+            yield f"Together: no sieve, as {declined} of {len(needs)} rules can match any line."
+        else:
+            yield "Together: no sieve, as so many pieces need Hyperscan, which is not installed."
         return
     count = len([piece for piece in sieve.pieces if piece != TRUNCATED])
     way = "one after the other" if sieve.one_by_one else "in one pass"
