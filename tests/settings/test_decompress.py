@@ -267,7 +267,8 @@ def test_what_was_read_before_need_not_be_there_again() -> None:
     """The file was cut short meanwhile."""
     data = corrupted(gzip.compress(LINES), 5000)
     out, error = collect(decompress(chunks(data), reread=lambda: chunks(data[:100])))
-    assert LINES.startswith(out)
+    whole, _ = from_pipe(data)  # with what the corrupt bytes unpack to, until that shows
+    assert whole.startswith(out)
     assert error == "the compressed data is truncated"
 
 
