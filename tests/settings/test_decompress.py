@@ -14,6 +14,7 @@ import subprocess
 import sys
 import zlib
 from collections.abc import Callable, Iterator
+from importlib.util import find_spec
 
 import pytest
 import zstandard
@@ -267,9 +268,10 @@ def test_what_was_read_before_need_not_be_there_again() -> None:
     """The file was cut short meanwhile."""
     data = corrupted(gzip.compress(LINES), 5000)
     out, error = collect(decompress(chunks(data), reread=lambda: chunks(data[:100])))
-    whole, _ = from_pipe(data)  # with what the corrupt bytes unpack to, until that shows
+    whole, at_once = from_pipe(data)  # with what the corrupt bytes unpack to, until that shows
     assert whole.startswith(out)
-    assert error == "the compressed data is truncated"
+    # Without isal there is no haste, and nothing is read again.
+    assert error == (at_once if find_spec("isal") is None else "the compressed data is truncated")
 
 
 @pytest.mark.parametrize(
