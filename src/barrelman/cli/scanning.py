@@ -7,7 +7,7 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from types import FrameType
 from typing import IO, TYPE_CHECKING, Any, Final
@@ -19,6 +19,7 @@ from barrelman.cli.reading import Input, Listener, is_regular, read_times
 from barrelman.cli.summary import Reading, summary_lines
 from barrelman.detection.scan import Scan, ScanOptions, sieve_of
 from barrelman.engine.problem import Problem
+from barrelman.engine.sieve import Sieve
 from barrelman.errors import InputError, UsageError
 from barrelman.settings.parts import read_sample
 from barrelman.settings.partscan import ReaderOptions
@@ -156,9 +157,7 @@ class _Run:
         self.scan = Scan(
             self.settings.runnable, now_us=self.now_us, options=self.options, is_timed=is_timed
         )
-        has_choice = len(self.settings.runnable) >= _RULES_WORTH_A_SAMPLE
-        sample = read_sample(found) if has_choice and not is_small else b""
-        self.sieve = sieve_of(self.settings.runnable, sample=sample) if self.wants_sieve else None
+        self.sieve = self._make_sieve(found, is_small=is_small) if self.wants_sieve else None
         self.reading = Reading(sources=len(found))
         self.failures = 0
         self.stopped = False
@@ -178,6 +177,11 @@ class _Run:
         self.reading.seconds = time.monotonic() - started
         self._summarise()
         return self._exit_code()
+
+    def _make_sieve(self, found: Sequence[Source], *, is_small: bool) -> Sieve | None:
+        has_choice = len(self.settings.runnable) >= _RULES_WORTH_A_SAMPLE
+        sample = read_sample(found) if has_choice and not is_small else b""
+        return sieve_of(self.settings.runnable, sample=sample)
 
     # --- reading ---
 

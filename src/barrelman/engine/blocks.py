@@ -95,7 +95,7 @@ Item: TypeAlias = Event | Problem | Passed
 
 
 class BlockReader:
-    """Feed it a source's bytes in any pieces, or let it read them into its own view.
+    """Feed it a source's bytes in any pieces, or read them into the space that it gives.
 
     `is_timed`: the time of each event passed over is asked for. `is_strict`: each byte is. Both
     cost a look at each line. `screen` tells of decoded events which can be passed over after all.
@@ -182,7 +182,7 @@ class BlockReader:
             self._shift(end)
 
     def go_on(self) -> None:
-        """What is fed goes on from elsewhere: it does not begin with a byte order mark."""
+        """What is fed next does not begin with a byte order mark: its source has begun."""
         self._reader.pass_events(0)
 
     def follow(self, line: bytes) -> None:
@@ -247,6 +247,8 @@ class BlockReader:
         view, reader = self._view, self._reader
         if not self._is_begun:
             self._is_begun = True
+            if _begins_an_event(view, 0, end):
+                self.go_on()
             if not self._is_timed:
                 yield _seen(view[: find(view, _NEWLINE, 0, end)].tobytes())
         if self._unseen_bodies and self._sieve is not None:
@@ -278,7 +280,6 @@ class BlockReader:
     def _read_ordinary(self, sieve: Sieve, lines: int, end: int) -> Iterator[Item]:
         """The fast way: only lines that pass the sieve are touched one by one."""
         view, reader = self._view, self._reader
-        reader.pass_events(0)
         passing = sieve.lines(view, end)
         if len(passing) > _PASSING_SHARE * lines:
             self._blocks_without = _BLOCKS_WITHOUT
@@ -321,7 +322,6 @@ class BlockReader:
         """Each line decoded, of an ordinary block."""
         self._last = b""
         reader = self._reader
-        reader.pass_events(0)
         line = b""
         for line in self._view[start : end - 1].tobytes().split(_NEWLINE):
             if reader.is_neutral:
@@ -353,7 +353,6 @@ class BlockReader:
                 yield self._pass_over(passed)
                 passed = []
             if event is not None:
-                reader.pass_events(0)
                 self._last = b""
                 yield event
             else:

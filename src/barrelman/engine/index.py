@@ -77,7 +77,7 @@ class _Field:
 
 def _audit(*path: str, also: str = "", is_common: bool = False) -> _Field:
     names = (f"{AUDIT}.{'.'.join(path)}", *also.split())
-    return _Field(path[0] if len(path) > 1 else None, path[-1], names, is_common)
+    return _Field(path[0] if len(path) > 1 else None, path[-1], names, is_common=is_common)
 
 
 _FIELDS: Final = (
@@ -91,8 +91,7 @@ _FIELDS: Final = (
         "annotations",
         "authorization.k8s.io/decision",
         (f"{AUDIT}.annotations.authorization_k8s_io/decision", "event.outcome"),
-        False,
-        (
+        spellings=(
             "authorization_k8s_io/decision",
             "authorization_k8s.io/decision",
             "authorization.k8s_io/decision",
@@ -120,7 +119,6 @@ class _Table:
 
     def __init__(self, field: _Field, all_rules: int) -> None:
         self.parent, self.key, self.spellings = field.parent, field.key, field.spellings
-        self.is_common = field.is_common
         self.known: dict[_Value, int] = {}
         self._field = field
         self._all_rules = all_rules
@@ -166,9 +164,9 @@ class RuleIndex:
                 table.add(node, 1 << position, predicate.catalogue)
             whole = And(tuple(rest))
             self._rest.append(compile_raw(whole, predicate.catalogue) if rest else None)
-        found = [tables[field] for field in _FIELDS if field in tables]
-        self._common = [table for table in found if table.is_common]
-        self._rare = [table for table in found if not table.is_common]
+        met = [field for field in _FIELDS if field in tables]
+        self._common = [tables[field] for field in met if field.is_common]
+        self._rare = [tables[field] for field in met if not field.is_common]
         needed = [_needed_members(predicate.node) for predicate in predicates]
         members = [each for each in OPTIONAL_MEMBERS if any(each in some for some in needed)]
         self._by_members = _by_members(members, needed)

@@ -58,19 +58,21 @@ _DATELIKE = re.compile(r"now\b|\d{4}-\d\d", re.ASCII)
 _WORDS: Final = ("true", "false")
 _SHORTEST: Final = 4
 
-# Where the pipeline takes an ECS field from, of those whose values are those of the raw event.
-_RAW_NAMES: Final = {
-    "event.action": "verb",
-    "user.name": "username",
-    "user.id": "uid",
-    "user_agent.original": "userAgent",
-    "orchestrator.api_version": "apiVersion",
-    "orchestrator.resource.type": "resource",
-    "orchestrator.resource.name": "name",
-    "orchestrator.namespace": "namespace",
-    "container.image.name": "image",
-    "related.user": "",
-}
+# What the pipeline adds with the very values of the raw event.
+_RAW_NAMES: Final = frozenset(
+    {
+        "event.action",
+        "user.name",
+        "user.id",
+        "user_agent.original",
+        "orchestrator.api_version",
+        "orchestrator.resource.type",
+        "orchestrator.resource.name",
+        "orchestrator.namespace",
+        "container.image.name",
+        "related.user",
+    }
+)
 _DECISIONS: Final = {"success": "allow", "failure": "forbid"}
 # Read from the finished document, where keys and values may be other ones than on the line.
 _CHANGED: Final = ("", "requestObject", "responseObject", "annotations")

@@ -10,7 +10,7 @@ from typing import Any, Final
 from barrelman.detection.judge import Judge, Tally
 from barrelman.detection.match import Match
 from barrelman.engine.blocks import BlockReader, Buffers, Passed
-from barrelman.engine.problem import Problem
+from barrelman.engine.problem import Findings, Problem
 from barrelman.engine.reader import EventReader
 from barrelman.engine.ruleset import Screen
 from barrelman.engine.sieve import Sieve
@@ -125,7 +125,7 @@ class PartScan:
                     judge.pass_over(item)
                 else:
                     assert isinstance(item, Problem)
-                    sent.problems.append(item)
+                    sent.problems.add(item)
                 if sent.is_full:
                     yield sent.pack(blocks.plain_bytes, None)
         except InputError as failure:
@@ -145,7 +145,8 @@ class _Outbox:
     """What is to be sent with the next answer."""
 
     def __init__(self) -> None:
-        self.problems: list[Problem] = []
+        self.problems = Findings()
+        """Bounded: a part may hold millions, of which a few are shown and all are counted."""
         self._matches: list[Match] = []
         self._size_bytes = 0
         self._disk_bytes = 0
@@ -163,10 +164,10 @@ class _Outbox:
         self._size_bytes += _MATCH_BYTES + len(match[-1])
 
     def pack(self, plain_bytes: int, ending: tuple[Any, ...] | None) -> bytes:
-        problems = list(map(astuple, self.problems))
+        problems = [astuple(each) for each in self.problems.take() if isinstance(each, Problem)]
         plain = plain_bytes - self._sent_plain_bytes
         answer = marshal.dumps((self._matches, problems, self._disk_bytes, plain, ending))
-        self.problems, self._matches = [], []
+        self._matches = []
         self._size_bytes = self._disk_bytes = 0
         self._sent_plain_bytes = plain_bytes
         return answer
