@@ -89,6 +89,27 @@ class InputError(BarrelmanError):
     """A source of events cannot be opened or read to its end."""
 
 
+class StoreError(BarrelmanError):
+    """The data folder cannot be read or written: locked, full, damaged, of a newer version."""
+
+
+class SinkError(BarrelmanError):
+    """A message could not be handed over. `is_final`: it never will be, as it stands."""
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        place: Place = NOWHERE,
+        hint: str | None = None,
+        is_final: bool = False,
+        retry_after_seconds: float | None = None,
+    ) -> None:
+        super().__init__(message, place=place, hint=hint)
+        self.is_final = is_final
+        self.retry_after_seconds = retry_after_seconds
+
+
 class UsageError(BarrelmanError):
     """A flag or an argument makes no sense, alone or with another."""
 
