@@ -97,15 +97,26 @@ class AlertBuilder:
     def _rule_copy(self) -> JsonObject:
         return _rule_copy(self._rule)
 
-    def build(self, raised: Raised) -> Alert:
-        """The alert of one match; equal input gives equal bytes, whenever it is built."""
+    def build(
+        self,
+        raised: Raised,
+        *,
+        created_ms: int | None = None,
+        is_manual: bool = False,
+        public_url: str | None = None,
+    ) -> Alert:
+        """The alert of one match; equal input gives equal bytes, whenever it is built.
+
+        A service says when it `created` the alert; in a replay that is the run's own time.
+        """
         rule, event = self._rule, raised.event
         original = ecs_document(event)
         shown = redact(original) if self._redacted else original
         severity, severity_field = severity_of(rule, original)
         rule_name = name_of(rule, shown)
         tick = format_instant(raised.tick_ms)
-        document = _source(shown, tick)
+        created = tick if created_ms is None else format_instant(created_ms)
+        document = _source(shown, created)
         document |= _original(shown, event)
         document |= {
             "kibana.space_ids": ["default"],
@@ -118,14 +129,16 @@ class AlertBuilder:
             "kibana.alert.reason": reason_text(shown, severity=severity, rule_name=rule_name),
             "kibana.alert.severity": severity,
             "kibana.alert.risk_score": risk_score_of(rule, original),
-            "kibana.alert.start": tick,
-            "kibana.alert.last_detected": tick,
-            "kibana.alert.intended_timestamp": tick,
+            "kibana.alert.start": created,
+            "kibana.alert.last_detected": created,
+            "kibana.alert.intended_timestamp": tick if is_manual else created,
             "kibana.alert.maintenance_window_ids": [],
-            "kibana.alert.rule.execution.uuid": _run_id(rule, raised.tick_ms),
-            "kibana.alert.rule.execution.timestamp": tick,
-            "kibana.alert.rule.execution.type": "scheduled",
+            "kibana.alert.rule.execution.uuid": run_id(rule.rule_id, raised.tick_ms),
+            "kibana.alert.rule.execution.timestamp": created,
+            "kibana.alert.rule.execution.type": "manual" if is_manual else "scheduled",
         }
+        if public_url is not None:
+            document["kibana.alert.url"] = f"{public_url}/alerts/{raised.alert_id}"
         document |= self._rule_copy
         document["kibana.alert.rule.name"] = rule_name
         if severity_field is not None:
@@ -162,8 +175,9 @@ def _masked(value: Scalar) -> str:
     return redact_text(value) if isinstance(value, str) and redact_text(value) != value else MASK
 
 
-def _run_id(rule: Rule, tick_ms: int) -> str:
-    return str(uuid.uuid5(_RUN_NAMESPACE, f"{rule.rule_id} {tick_ms}"))
+def run_id(rule_id: str, tick_ms: int) -> str:
+    """The id of a rule's run at that time: one and the same whoever counts an alert to it."""
+    return str(uuid.uuid5(_RUN_NAMESPACE, f"{rule_id} {tick_ms}"))
 
 
 def _source(document: JsonObject, tick: str) -> JsonObject:

@@ -32,5 +32,7 @@ class Event:
     """`_index` of an Elastic search hit."""
     document_id: str | None = None
     """`_id` of an Elastic search hit."""
+    ingested_us: int | None = None
+    """When a service took the event in, in microseconds; None for one read from a log."""
     document: JsonObject | None = None
     """The event's Elastic document, once something needed it (`ecs.ecs_document` keeps it here)."""

@@ -218,6 +218,11 @@ def _cluster(event: Event) -> list[Scalar]:
     return [event.cluster] if event.cluster else []
 
 
+def _ingested(event: Event) -> list[Scalar]:
+    arrival = event.ingested_us
+    return [] if arrival is None else [format_instant(arrival // 1000)]
+
+
 def event_time_us(event: Event) -> int | None:
     """When the event happened, in microseconds since 1970; None where it does not say.
 
@@ -257,6 +262,7 @@ ECS_FIELDS: Final[Mapping[str, Reader]] = {
     "event.action": _present(_VERB),
     "event.dataset": _constant(AUDIT_DATASET),
     "event.outcome": _outcome,
+    "event.ingested": _ingested,
     "data_stream.type": _constant("logs"),
     "data_stream.dataset": _constant(AUDIT_DATASET),
     "data_stream.namespace": _constant("default"),

@@ -1,0 +1,96 @@
+"""The rules that watch at one time, compiled together: what a service judges events by."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from functools import cached_property
+
+from barrelman.detection.alert import AlertBuilder, is_own_descendant
+from barrelman.detection.judge import RunnableRule, patterns_of
+from barrelman.detection.scan import sieve_of
+from barrelman.detection.schedule import Schedule
+from barrelman.engine.compile import Predicate, compile_query
+from barrelman.engine.ruleset import RuleSet
+from barrelman.engine.sieve import Sieve
+from barrelman.records.event import Event
+from barrelman.records.fields import AUDIT_CATALOGUE, AUDIT_STREAM
+from barrelman.records.indices import IndexPatterns, data_stream
+from barrelman.rules.rule import Rule
+
+
+class Watcher:
+    """One rule on watch."""
+
+    def __init__(self, runnable: RunnableRule, *, most_signals: int | None = None) -> None:
+        rule = runnable.rule
+        self.runnable = runnable
+        self.rule: Rule = rule
+        self.uuid = rule.uuid
+        self.predicate: Predicate = compile_query(runnable.node, AUDIT_CATALOGUE)
+        self.schedule = Schedule(interval_ms=rule.interval_ms, from_=rule.from_, to=rule.to)
+        self.cap = rule.effective_max_signals
+        if most_signals is not None:
+            self.cap = min(self.cap, most_signals)
+
+    @property
+    def uses_now(self) -> bool:
+        """Whether the rule's answer depends on the run's time: only runs can ask it."""
+        return self.predicate.uses_now
+
+    @cached_property
+    def builder(self) -> AlertBuilder:
+        return AlertBuilder(self.rule, self.predicate)
+
+    def window_ms(self, tick_ms: int) -> tuple[int, int]:
+        """The first and the last millisecond that a run at `tick_ms` reads, both included."""
+        rule = self.rule
+        return rule.from_.resolve_ms(tick_ms), rule.to.resolve_ms(tick_ms, round_up=True)
+
+    def ticks(self, instant_ms: int) -> range:
+        """The times, in milliseconds, of the runs that read what arrived then."""
+        first, last = self.schedule.ticks(instant_ms)
+        step = self.schedule.interval_ms
+        return range(first * step, last * step + 1, step)
+
+
+class Lineup:
+    """Frozen: a change of rules makes another one. Rules are known by their place in it."""
+
+    def __init__(self, watchers: Sequence[Watcher]) -> None:
+        self.watchers = tuple(watchers)
+        self.number_of = {each.uuid: number for number, each in enumerate(self.watchers)}
+        self._ruleset = RuleSet(
+            [each.predicate for each in self.watchers],
+            [IndexPatterns(patterns_of(each.rule)) for each in self.watchers],
+        )
+        self._parts: dict[frozenset[int], tuple[Lineup, tuple[int, ...]]] = {}
+
+    @cached_property
+    def sieve(self) -> Sieve | None:
+        """None where one of the rules can match any line."""
+        return sieve_of([each.runnable for each in self.watchers]) if self.watchers else None
+
+    def matches(self, event: Event) -> list[int]:
+        """Numbers of the rules that an event meets, in order.
+
+        Among them are those whose answer depends on the time: the caller asks them again.
+        """
+        stream: str | None = AUDIT_STREAM
+        if event.is_document:
+            stream = data_stream(event)
+            numbers = self._ruleset.matches(event, stream=stream)
+            return [n for n in numbers if not is_own_descendant(event, self.watchers[n].rule)]
+        return self._ruleset.matches(event, stream=stream)
+
+    def part(self, numbers: Collection[int]) -> tuple[Lineup, tuple[int, ...]]:
+        """A lineup of some of the rules, and the number that each has in this one."""
+        wanted = frozenset(numbers)
+        if len(wanted) == len(self.watchers):
+            return self, tuple(range(len(self.watchers)))
+        known = self._parts.get(wanted)
+        if known is None:
+            chosen = tuple(sorted(wanted))
+            known = Lineup([self.watchers[number] for number in chosen]), chosen
+            if len(self._parts) < 64:
+                self._parts[wanted] = known
+        return known
