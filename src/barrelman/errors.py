@@ -93,6 +93,25 @@ class StoreError(BarrelmanError):
     """The data folder cannot be read or written: locked, full, damaged, of a newer version."""
 
 
+class ConflictError(BarrelmanError):
+    """What is to be made exists already, or has changed since it was read."""
+
+
+class OverloadedError(BarrelmanError):
+    """No room for more just now: the same may be asked again after `retry_after_seconds`."""
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        place: Place = NOWHERE,
+        hint: str | None = None,
+        retry_after_seconds: float = 1.0,
+    ) -> None:
+        super().__init__(message, place=place, hint=hint)
+        self.retry_after_seconds = retry_after_seconds
+
+
 class SinkError(BarrelmanError):
     """A message could not be handed over. `is_final`: it never will be, as it stands."""
 
@@ -108,6 +127,10 @@ class SinkError(BarrelmanError):
         super().__init__(message, place=place, hint=hint)
         self.is_final = is_final
         self.retry_after_seconds = retry_after_seconds
+
+
+class ConfigError(BarrelmanError):
+    """A setting is unknown, of the wrong type, out of range, or at odds with another."""
 
 
 class UsageError(BarrelmanError):
