@@ -133,6 +133,18 @@ class ConfigError(BarrelmanError):
     """A setting is unknown, of the wrong type, out of range, or at odds with another."""
 
 
+class RequestError(BarrelmanError):
+    """What a client asked for cannot be done as it was asked."""
+
+
+class RequestShapeError(RequestError):
+    """A request whose parts are not of the form they must have."""
+
+
+class NotFoundError(RequestError):
+    """What a request names does not exist."""
+
+
 class UsageError(BarrelmanError):
     """A flag or an argument makes no sense, alone or with another."""
 
