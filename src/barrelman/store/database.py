@@ -12,6 +12,7 @@ Nothing else in the project knows that there is SQLite underneath.
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import sqlite3
 import threading
 from collections import deque
@@ -20,17 +21,32 @@ from concurrent.futures import Future
 from pathlib import Path
 from typing import Any, Final, NamedTuple, Self, TypeVar
 
-from sqlalchemy import Connection, Engine, Table, create_engine, event
+from sqlalchemy import Connection, Engine, Select, Table, create_engine, event, select
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.engine import URL, make_url
-from sqlalchemy.exc import ArgumentError, DBAPIError, InterfaceError, OperationalError
+from sqlalchemy.exc import (
+    ArgumentError,
+    DBAPIError,
+    IntegrityError,
+    InterfaceError,
+    OperationalError,
+)
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from sqlalchemy.pool import NullPool, QueuePool
 
-from barrelman.errors import StoreError
+from barrelman.errors import ConflictError, StoreError
 from barrelman.store.migrations import migrate, missing_steps
 
-__all__ = ["Connection", "Database", "in_batches", "insert_new", "upsert"]
+__all__ = [
+    "Connection",
+    "Database",
+    "in_batches",
+    "insert_new",
+    "selecting",
+    "telling_conflict",
+    "upsert",
+    "values_of",
+]
 
 _T = TypeVar("_T")
 _Item = TypeVar("_Item")
@@ -386,6 +402,19 @@ def _open(uri: str) -> sqlite3.Connection:
     )
 
 
+@contextlib.contextmanager
+def telling_conflict(connection: Connection, message: str) -> Iterator[None]:
+    """What a block writes against a unique key is undone and raised as ConflictError.
+
+    The transaction goes on: the caller may catch it and write something else.
+    """
+    try:
+        with connection.begin_nested():
+            yield
+    except IntegrityError as error:
+        raise ConflictError(message) from error
+
+
 def in_batches(items: Iterable[_Item], *, size: int = BATCH) -> Iterator[list[_Item]]:
     """The items in lists of at most `size`."""
     batch: list[_Item] = []
@@ -396,6 +425,16 @@ def in_batches(items: Iterable[_Item], *, size: int = BATCH) -> Iterator[list[_I
             batch = []
     if batch:
         yield batch
+
+
+def selecting(table: Table, kind: type[Any]) -> Select[*tuple[Any, ...]]:
+    """A query for the columns that a class of values has fields of, in the order of these."""
+    return select(*(table.c[field.name] for field in dataclasses.fields(kind)))
+
+
+def values_of(stored: Any) -> dict[str, Any]:
+    """The fields of a value, by name, as an INSERT takes them."""
+    return {field.name: getattr(stored, field.name) for field in dataclasses.fields(stored)}
 
 
 def upsert(
