@@ -97,21 +97,6 @@ class ConflictError(BarrelmanError):
     """What is to be made exists already, or has changed since it was read."""
 
 
-class OverloadedError(BarrelmanError):
-    """No room for more just now: the same may be asked again after `retry_after_seconds`."""
-
-    def __init__(
-        self,
-        message: str,
-        *,
-        place: Place = NOWHERE,
-        hint: str | None = None,
-        retry_after_seconds: float = 1.0,
-    ) -> None:
-        super().__init__(message, place=place, hint=hint)
-        self.retry_after_seconds = retry_after_seconds
-
-
 class SinkError(BarrelmanError):
     """A message could not be handed over. `is_final`: it never will be, as it stands."""
 
