@@ -26,6 +26,7 @@ class Watcher:
         self.runnable = runnable
         self.rule: Rule = rule
         self.uuid = rule.uuid
+        self._builder: tuple[bool, AlertBuilder] | None = None
         self.predicate: Predicate = compile_query(runnable.node, AUDIT_CATALOGUE)
         self.schedule = Schedule(interval_ms=rule.interval_ms, from_=rule.from_, to=rule.to)
         self.cap = rule.effective_max_signals
@@ -37,9 +38,12 @@ class Watcher:
         """Whether the rule's answer depends on the run's time: only runs can ask it."""
         return self.predicate.uses_now
 
-    @cached_property
-    def builder(self) -> AlertBuilder:
-        return AlertBuilder(self.rule, self.predicate)
+    def builder(self, *, redacts: bool = True) -> AlertBuilder:
+        """What builds the rule's alerts; made once."""
+        if self._builder is None or self._builder[0] != redacts:
+            builder = AlertBuilder(self.rule, self.predicate, redacted=redacts)
+            self._builder = redacts, builder
+        return self._builder[1]
 
     def window_ms(self, tick_ms: int) -> tuple[int, int]:
         """The first and the last millisecond that a run at `tick_ms` reads, both included."""

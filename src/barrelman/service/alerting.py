@@ -1,0 +1,202 @@
+"""Matches to alerts, from wherever they come: one place that counts caps and knows ids.
+
+Live judging, scheduled and manual runs all raise alerts here, one after the other. An alert is in
+the database, with the rows of the outbox, or it does not exist; its id tells it from any other, so
+that it exists once whoever finds the event, and however often.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final, Literal, TypeAlias
+
+from barrelman.detection.identity import alert_id
+from barrelman.detection.lineup import Watcher
+from barrelman.detection.replay import Raised
+from barrelman.engine.decode import dumps
+from barrelman.records.event import Event
+from barrelman.records.fields import event_time_us
+from barrelman.records.frozen import frozen
+from barrelman.store import alerts as alerts_table
+from barrelman.store.alerts import NewAlert
+from barrelman.store.database import Database
+
+if TYPE_CHECKING:
+    from sqlalchemy import Connection
+
+_LOG = logging.getLogger("barrelman.alerts")
+
+RunKind: TypeAlias = Literal["scheduled", "catch-up", "manual", "gap"]
+Kind: TypeAlias = Literal["live", "scheduled", "catch-up", "manual", "gap"]
+Outcome: TypeAlias = Literal["raised", "known", "capped"]
+Enqueue: TypeAlias = Callable[["Connection", Sequence[NewAlert], int], None]
+Within: TypeAlias = Callable[["Connection"], None]
+"""Something to be written in the same transaction as the alerts."""
+
+_MOST_COUNTS: Final = 20_000
+_MANUAL: Final = ("manual", "gap")
+
+
+@dataclass
+class Allowance:
+    """The alerts that a run by hand may still raise: it has a cap of its own."""
+
+    left: int
+
+
+@frozen
+class Candidate:
+    """A match that is to become an alert of the first of these runs that has room."""
+
+    watcher: Watcher
+    event: Event
+    ticks_ms: Sequence[int]
+    allowance: Allowance | None = None
+
+
+class Alerting:
+    """`enqueue` is told of new alerts within the transaction that stores them."""
+
+    def __init__(
+        self,
+        database: Database,
+        *,
+        enqueue: Enqueue,
+        clock: Callable[[], int],
+        public_url: str | None = None,
+        redacts: bool = True,
+    ) -> None:
+        self._redacts = redacts
+        self._database = database
+        self._enqueue = enqueue
+        self._clock = clock
+        self._public_url = public_url
+        self._lock = threading.Lock()
+        self._used: dict[tuple[str, int], int] = {}
+        self.raised: dict[str, int] = {}
+        """New alerts since the service began, by severity."""
+        self.on_raised: Callable[[Sequence[NewAlert]], None] = lambda alerts: None
+
+    def has_room(self, watcher: Watcher, ticks_ms: Iterable[int]) -> bool:
+        """Whether some of these runs can raise another alert."""
+        with self._lock:
+            self._load([(watcher.uuid, tick) for tick in ticks_ms])
+            return self._room(watcher, ticks_ms) is not None
+
+    def raise_alerts(
+        self, candidates: Sequence[Candidate], *, kind: Kind, within: Within | None = None
+    ) -> list[Outcome]:
+        """What became of each, in order. `within` is also done where there is no alert."""
+        with self._lock:
+            ids = [alert_id(each.event, each.watcher.rule.rule_id) for each in candidates]
+            known = self._known(ids)
+            self._load([(c.watcher.uuid, t) for c in candidates for t in c.ticks_ms])
+            outcomes: list[Outcome] = []
+            new: list[NewAlert] = []
+            for identity, candidate in zip(ids, candidates, strict=True):
+                if identity in known:
+                    outcomes.append("known")
+                    continue
+                tick_ms = self._take_place(candidate)
+                if tick_ms is None:
+                    outcomes.append("capped")
+                    continue
+                known.add(identity)
+                new.append(self._alert(identity, candidate, tick_ms, kind))
+                outcomes.append("raised")
+            if new or within is not None:
+                self._store(new, within)
+        return outcomes
+
+    def raise_notice(self, alert: NewAlert, *, within: Within | None = None) -> None:
+        """An alert of the service's own: no rule, no cap."""
+        with self._lock:
+            self._store([alert], within)
+
+    # --- inside, under the lock ---
+
+    def _known(self, ids: Sequence[str]) -> set[str]:
+        if not ids:
+            return set()
+        return self._database.read(lambda connection: alerts_table.known(connection, ids))
+
+    def _load(self, runs: Sequence[tuple[str, int]]) -> None:
+        """The alerts that runs have raised, also before the service began."""
+        unknown = [run for run in dict.fromkeys(runs) if run not in self._used]
+        if not unknown:
+            return
+        if len(self._used) > _MOST_COUNTS:
+            self._used.clear()
+            unknown = list(dict.fromkeys(runs))
+        counted = self._database.read(
+            lambda connection: alerts_table.count_for_ticks(connection, unknown)
+        )
+        for run in unknown:
+            self._used[run] = counted.get(run, 0)
+
+    def _room(self, watcher: Watcher, ticks_ms: Iterable[int]) -> int | None:
+        for tick_ms in ticks_ms:
+            if self._used.get((watcher.uuid, tick_ms), 0) < watcher.cap:
+                return tick_ms
+        return None
+
+    def _take_place(self, candidate: Candidate) -> int | None:
+        allowance = candidate.allowance
+        if allowance is not None:
+            if allowance.left <= 0:
+                return None
+            allowance.left -= 1
+            return candidate.ticks_ms[0]
+        tick_ms = self._room(candidate.watcher, candidate.ticks_ms)
+        if tick_ms is not None:
+            run = candidate.watcher.uuid, tick_ms
+            self._used[run] = self._used.get(run, 0) + 1
+        return tick_ms
+
+    def _alert(self, identity: str, candidate: Candidate, tick_ms: int, kind: Kind) -> NewAlert:
+        watcher, event = candidate.watcher, candidate.event
+        created_us = self._clock()
+        built = watcher.builder(redacts=self._redacts).build(
+            Raised(0, tick_ms, identity, event),
+            created_ms=created_us // 1000,
+            is_manual=kind in _MANUAL,
+            public_url=self._public_url,
+        )
+        return NewAlert(
+            id=identity,
+            kind=kind,
+            rule_uuid=watcher.uuid,
+            rule_id=watcher.rule.rule_id,
+            rule_name=built.rule_name,
+            severity=built.severity,
+            risk_score=built.document["kibana.alert.risk_score"],
+            cluster=event.cluster or "",
+            tick_ms=tick_ms,
+            created_us=created_us,
+            event_time_us=event_time_us(event),
+            building_block=bool(watcher.rule.building_block_type),
+            document=dumps(built.document).decode(),
+        )
+
+    def _store(self, new: list[NewAlert], within: Within | None) -> None:
+        def write(connection: Connection) -> None:
+            if new:
+                added = set(alerts_table.add(connection, new))
+                fresh = [alert for alert in new if alert.id in added]
+                self._enqueue(connection, fresh, self._clock())
+            if within is not None:
+                within(connection)
+
+        try:
+            self._database.write(write)
+        except BaseException:
+            # What the runs have used is counted anew.
+            self._used.clear()
+            raise
+        for alert in new:
+            self.raised[alert.severity] = self.raised.get(alert.severity, 0) + 1
+        if new:
+            self.on_raised(new)

@@ -1,0 +1,363 @@
+"""Events in: bodies are read, kept for good, and only then is their receipt given.
+
+One thread reads and appends (the *writer*): it takes what waits in the queue, as much as one
+commit may hold, so that many small bodies share one write to disk.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future
+from dataclasses import dataclass, field
+from typing import Final, NamedTuple
+
+from barrelman.detection.rows import row_of
+from barrelman.engine.decode import DecodeError, loads
+from barrelman.engine.problem import Problem
+from barrelman.engine.reader import MAX_EVENT_BYTES, EventReader
+from barrelman.engine.unwrap import is_raw_event, unwrap_element
+from barrelman.errors import BarrelmanError, StoreError
+from barrelman.records.event import Event
+from barrelman.records.frozen import frozen
+from barrelman.records.rows import Row
+from barrelman.store.events import EventStore, Incoming
+
+_LOG = logging.getLogger("barrelman.intake")
+
+_COMMIT_BYTES: Final = 4 * 1024 * 1024
+"""Lines that one commit holds, about: a larger body takes several."""
+_FEW_PROBLEMS: Final = 5
+_RETRY_SECONDS: Final = 5.0
+_SEAL_SECONDS: Final = 1.0
+_LIST_KINDS: Final = ("EventList", None, "")
+
+
+class Overloaded(BarrelmanError):  # noqa: N818  # a state, and no fault
+    """More has come than can be held; nothing of this body was taken."""
+
+    def __init__(self, retry_after_seconds: float) -> None:
+        super().__init__("the intake is full", hint=f"try again in {retry_after_seconds:.0f} s")
+        self.retry_after_seconds = retry_after_seconds
+
+
+@dataclass
+class Receipt:
+    """What became of one body. `problems` are the first few, in words."""
+
+    events: int = 0
+    stored: int = 0
+    duplicates: int = 0
+    """Second deliveries of events that are in the store."""
+    malformed: int = 0
+    foreign: int = 0
+    """Intact, and no audit events (GKE entries among them)."""
+    problems: list[str] = field(default_factory=list)
+
+    def note(self, problem: Problem) -> None:
+        if problem.kind == "malformed":
+            self.malformed += problem.count
+        else:
+            self.foreign += problem.count
+        if len(self.problems) < _FEW_PROBLEMS:
+            where = f"line {problem.line}: " if problem.line else ""
+            self.problems.append(f"{where}{problem.kind}: {problem.reason}: {problem.excerpt}")
+
+
+@frozen
+class Committed:
+    """Events that are kept for good: numbered from `first_seq` on, without a hole."""
+
+    first_seq: int
+    arrival_us: int
+    events: Sequence[Event]
+    size_bytes: int
+
+
+@dataclass
+class ClusterCounts:
+    """What came for one cluster since the service began."""
+
+    events: int = 0
+    stored: int = 0
+    duplicates: int = 0
+    malformed: int = 0
+    foreign: int = 0
+    refused: int = 0
+    """Requests that were turned away: nothing in them could be read, or no access."""
+    last_arrival_us: int = 0
+    last_event_us: int = 0
+    """The latest time that an event of it tells."""
+
+
+class _Job:
+    """A body that waits or is worked on."""
+
+    def __init__(self, body: bytes, cluster: str, is_list: bool, max_event_bytes: int) -> None:
+        self.cluster = cluster
+        self.size = len(body)
+        self.receipt = Receipt()
+        self.future: Future[Receipt] = Future()
+        self.events: Iterator[Event | Problem] = _read(
+            body, is_list=is_list, max_event_bytes=max_event_bytes
+        )
+
+    def take(self, most_bytes: int) -> tuple[list[Row], list[Event], bool]:
+        """The next rows, and whether these are the last."""
+        rows: list[Row] = []
+        events: list[Event] = []
+        size, receipt = 0, self.receipt
+        for found in self.events:
+            if isinstance(found, Problem):
+                receipt.note(found)
+                continue
+            receipt.events += 1
+            found.cluster = self.cluster
+            row = row_of(found, cluster=self.cluster)
+            found.raw = row.line
+            rows.append(row)
+            events.append(found)
+            size += len(row.line)
+            if size >= most_bytes:
+                return rows, events, False
+        return rows, events, True
+
+
+class _Taken(NamedTuple):
+    """What one commit holds of a job."""
+
+    job: _Job
+    rows: list[Row]
+    events: list[Event]
+    is_last: bool
+
+
+class Intake:
+    """`give` gets every commit, in order, in the writer's thread: it must not wait.
+
+    `max_bytes` bounds the bodies that wait, and those on their way in (`reserve`).
+    """
+
+    def __init__(
+        self,
+        store: EventStore,
+        *,
+        give: Callable[[Committed], None],
+        clock: Callable[[], int],
+        max_bytes: int = 128 * 1024 * 1024,
+        max_event_bytes: int = MAX_EVENT_BYTES,
+    ) -> None:
+        self._max_event_bytes = max_event_bytes
+        self._store = store
+        self._give = give
+        self._clock = clock
+        self._max_bytes = max_bytes
+        self._held_bytes = 0
+        self._queue: deque[_Job | Future[None]] = deque()
+        self._changed = threading.Condition()
+        self._is_open = True
+        self._thread = threading.Thread(target=self._run, name="writer", daemon=True)
+        self.clusters: dict[str, ClusterCounts] = {}
+        self.overloaded = 0
+        """Bodies turned away because too much was waiting."""
+        self.commits = 0
+        self.fault: str | None = None
+        """Why the last commit failed; None while they succeed."""
+
+    # --- from any thread ---
+
+    def start(self) -> None:
+        self._thread.start()
+
+    @property
+    def is_alive(self) -> bool:
+        return self._thread.is_alive()
+
+    @property
+    def held_bytes(self) -> int:
+        return self._held_bytes
+
+    def reserve(self, size: int) -> bool:
+        """Room for bytes that are being received; False where there is none. Give it back."""
+        with self._changed:
+            if self._held_bytes + size > self._max_bytes:
+                self.overloaded += 1
+                return False
+            self._held_bytes += size
+            return True
+
+    def release(self, size: int) -> None:
+        with self._changed:
+            self._held_bytes -= size
+
+    def offer(self, body: bytes, *, cluster: str, is_list: bool) -> Future[Receipt]:
+        """Takes a body in: an EventList, or lines of any shape that a scan reads.
+
+        The future gives its receipt once every event is on disk, or a StoreError where nothing is
+        promised of any. Raises Overloaded.
+        """
+        with self._changed:
+            if not self._is_open or (self.fault is not None and self._queue):
+                raise Overloaded(_RETRY_SECONDS)
+            if self._held_bytes + len(body) > self._max_bytes:
+                self.overloaded += 1
+                raise Overloaded(1.0)
+            self._held_bytes += len(body)
+            job = _Job(body, cluster, is_list, self._max_event_bytes)
+            self._queue.append(job)
+            self._changed.notify()
+        return job.future
+
+    def flush(self) -> None:
+        """Returns when all that was offered before is settled: what follows arrives later."""
+        done: Future[None] = Future()
+        with self._changed:
+            if not self._thread.is_alive():
+                return
+            self._queue.append(done)
+            self._changed.notify()
+        done.result()
+
+    def note_refused(self, cluster: str) -> None:
+        self.counts_of(cluster).refused += 1
+
+    def counts_of(self, cluster: str) -> ClusterCounts:
+        return self.clusters.setdefault(cluster, ClusterCounts())
+
+    def stop(self) -> None:
+        """Settles what was offered, and ends."""
+        with self._changed:
+            self._is_open = False
+            self._changed.notify()
+        if self._thread.is_alive():
+            self._thread.join()
+
+    # --- in the writer's thread ---
+
+    def _run(self) -> None:
+        while True:
+            with self._changed:
+                while not self._queue and self._is_open:
+                    if not self._changed.wait(_SEAL_SECONDS):
+                        break
+                if not self._queue and not self._is_open:
+                    return
+            self._work()
+            self._seal()
+
+    def _seal(self) -> None:
+        try:
+            self._store.seal_if_due(self._clock())
+        except StoreError as error:
+            _LOG.error("cannot seal a segment: %s", error.oneline())
+
+    def _work(self) -> None:
+        """One commit of what waits."""
+        taken: list[_Taken] = []
+        room = _COMMIT_BYTES
+        while room > 0:
+            with self._changed:
+                if not self._queue:
+                    break
+                job = self._queue[0]
+                if isinstance(job, Future):
+                    if not taken:
+                        self._queue.popleft()
+                        job.set_result(None)
+                        continue
+                    break
+            try:
+                rows, events, is_last = job.take(room)
+            except Exception as error:  # noqa: BLE001  # a bug must cost one body, not the intake
+                self._drop(job, error)
+                continue
+            room -= sum(len(row.line) for row in rows) + 1
+            taken.append(_Taken(job, rows, events, is_last))
+            if not is_last:
+                break
+            with self._changed:
+                self._queue.popleft()
+        if taken:
+            self._commit(taken)
+
+    def _commit(self, taken: list[_Taken]) -> None:
+        try:
+            batches = [Incoming(each.job.cluster, each.rows) for each in taken]
+            stored = self._store.append(batches)
+        except StoreError as error:
+            self._fail(taken, error)
+            return
+        self.fault = None
+        self.commits += 1
+        for each, kept in zip(taken, stored, strict=True):
+            receipt = each.job.receipt
+            receipt.stored += len(kept.kept)
+            receipt.duplicates += kept.duplicates
+            if kept.kept:
+                events = [each.events[n] for n in kept.kept]
+                size = sum(len(each.rows[n].line) for n in kept.kept)
+                self._give(Committed(kept.first_seq, kept.arrival_us, events, size))
+                counts = self.counts_of(each.job.cluster)
+                counts.last_arrival_us = kept.arrival_us
+                times = [each.rows[n].time_us or 0 for n in kept.kept]
+                counts.last_event_us = max(counts.last_event_us, *times)
+            if each.is_last:
+                self._settle(each.job)
+
+    def _settle(self, job: _Job) -> None:
+        counts, receipt = self.counts_of(job.cluster), job.receipt
+        for name in ("events", "stored", "duplicates", "malformed", "foreign"):
+            setattr(counts, name, getattr(counts, name) + getattr(receipt, name))
+        self.release(job.size)
+        job.future.set_result(receipt)
+
+    def _drop(self, job: _Job, error: Exception) -> None:
+        _LOG.exception("a body of %d bytes for %s cannot be read", job.size, job.cluster)
+        with self._changed:
+            self._queue.popleft()
+        self.release(job.size)
+        job.future.set_exception(error)
+
+    def _fail(self, taken: list[_Taken], error: StoreError) -> None:
+        """Nothing of this commit is kept: all of its bodies will come again."""
+        if self.fault is None:
+            _LOG.error("events cannot be stored: %s", error.oneline())
+        self.fault = error.oneline()
+        with self._changed:
+            if self._queue and not taken[-1].is_last:
+                self._queue.popleft()
+        for each in taken:
+            self.release(each.job.size)
+            each.job.future.set_exception(error)
+
+
+def _read(body: bytes, *, is_list: bool, max_event_bytes: int) -> Iterator[Event | Problem]:
+    if is_list:
+        try:
+            value = loads(body)
+        except DecodeError:
+            value = None
+        if type(value) is dict and type(value.get("items")) is list:
+            yield from _read_items(value["items"])
+            return
+    reader = EventReader(max_event_bytes=max_event_bytes)
+    yield from reader.feed(body)
+    yield from reader.finish()
+
+
+def _read_items(items: list[object]) -> Iterator[Event | Problem]:
+    """Each by itself: a bad one takes no other with it."""
+    for number, item in enumerate(items, 1):
+        if type(item) is dict and is_raw_event(item):
+            yield Event(item)
+            continue
+        for found in unwrap_element(item):
+            if isinstance(found, Event):
+                yield found
+            elif isinstance(found, Problem):
+                found.line = 0
+                yield found
+            else:
+                yield Problem("foreign", f"item {number} is a part of a line", 0, "")

@@ -1,0 +1,123 @@
+"""Housekeeping: rule files that change, events and records that are old enough to go, watchdogs."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable
+from typing import Final
+
+from barrelman.errors import BarrelmanError
+from barrelman.records.frozen import frozen
+from barrelman.service.rulebook import RuleBook
+from barrelman.store import alerts as alerts_table
+from barrelman.store import audit
+from barrelman.store import outbox as outbox_table
+from barrelman.store import runs as runs_table
+from barrelman.store.database import Database
+from barrelman.store.events import EventStore
+
+_LOG = logging.getLogger("barrelman.keeper")
+
+_DAY_US: Final = 86_400_000_000
+_STEP_SECONDS: Final = 1.0
+_CHORES_SECONDS: Final = 60.0
+_OUTBOX_DAYS: Final = 7
+_AUDIT_DAYS: Final = 400
+
+
+@frozen
+class KeeperOptions:
+    """0 days keep for ever, 0 seconds never look. `files_changed`: rule files are not as before."""
+
+    watch_seconds: float = 5.0
+    reload_seconds: float = 5.0
+    alert_days: float = 365.0
+    run_days: float = 30.0
+    files_changed: Callable[[], bool] = lambda: False
+
+
+class Keeper:
+    """`watch` looks for what is to be warned of; `on_rules` is told that rules have changed."""
+
+    def __init__(
+        self,
+        database: Database,
+        events: EventStore,
+        rulebook: RuleBook,
+        *,
+        clock: Callable[[], int],
+        options: KeeperOptions,
+        watch: Callable[[], None],
+        on_rules: Callable[[], None],
+    ) -> None:
+        self._database = database
+        self._events = events
+        self._rulebook = rulebook
+        self._clock = clock
+        self._options = options
+        self._watch = watch
+        self._on_rules = on_rules
+        self._stopped = threading.Event()
+        self._last: dict[str, float] = {}
+        self._thread = threading.Thread(target=self._run, name="keeper", daemon=True)
+
+    def start(self) -> None:
+        self._thread.start()
+
+    @property
+    def is_alive(self) -> bool:
+        return self._thread.is_alive()
+
+    def stop(self) -> None:
+        self._stopped.set()
+        if self._thread.is_alive():
+            self._thread.join()
+
+    def _run(self) -> None:
+        options = self._options
+        while not self._stopped.wait(_STEP_SECONDS):
+            self._now_and_then("reload", options.reload_seconds, self._reload)
+            self._now_and_then("watch", options.watch_seconds, self._watch)
+            self._now_and_then("chores", _CHORES_SECONDS, self._clear)
+
+    def _now_and_then(self, name: str, every_seconds: float, work: Callable[[], None]) -> None:
+        now = time.monotonic()
+        if not every_seconds or now - self._last.get(name, 0.0) < every_seconds:
+            return
+        self._last[name] = now
+        try:
+            work()
+        except BarrelmanError as error:
+            _LOG.error("%s: %s", name, error.oneline())
+        except Exception:  # noqa: BLE001  # a bug in one chore must not end the others
+            _LOG.exception("%s failed", name)
+
+    def _reload(self) -> None:
+        if not self._options.files_changed():
+            return
+        report = self._rulebook.sync()
+        for note in report.notes:
+            _LOG.warning("%s", note)
+        if report.has_changed:
+            _LOG.info(
+                "rule files: %d added, %d updated, %d removed",
+                *(report.added, report.updated, report.removed),
+            )
+        self._on_rules()
+
+    def _clear(self) -> None:
+        """What is older than it is kept, a bounded piece at a time."""
+        now_us = self._clock()
+        self._events.retire(now_us)
+        options, write = self._options, self._database.write
+        if options.run_days:
+            before_us = now_us - round(options.run_days * _DAY_US)
+            write(lambda connection: runs_table.prune(connection, before_us))
+            write(lambda connection: runs_table.prune_gaps(connection, before_us))
+        if options.alert_days:
+            before_us = now_us - round(options.alert_days * _DAY_US)
+            write(lambda connection: alerts_table.prune(connection, before_us))
+        write(lambda c: outbox_table.prune(c, now_us - _OUTBOX_DAYS * _DAY_US))
+        write(lambda c: audit.prune(c, now_us - _AUDIT_DAYS * _DAY_US))

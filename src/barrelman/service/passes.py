@@ -1,0 +1,131 @@
+"""One pass over stored events for any number of runs: their windows share the reading.
+
+A run reads what arrived in its window, oldest first, and raises what no one has raised yet, up to
+its cap. Runs of one rule whose windows overlap are served in the order of their times, so that the
+earlier takes what both read, as when they run one by one.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Final
+
+from barrelman.detection.lineup import Lineup, Watcher
+from barrelman.service.alerting import Alerting, Allowance, Candidate, RunKind
+from barrelman.service.judging import Judged, judge_frame
+from barrelman.store.events import EventStore
+
+_MOST_CANDIDATES: Final = 512
+
+
+@dataclass
+class Run:
+    """One execution of one rule: asked for, and then what came of it."""
+
+    watcher: Watcher
+    tick_ms: int
+    from_ms: int
+    to_ms: int
+    kind: RunKind
+    allowance: Allowance | None = None
+    matches: int = 0
+    alerts: int = 0
+    """New ones; others of its window were raised live or by another run."""
+    known: int = 0
+    capped: int = 0
+    warnings: list[str] = field(default_factory=list)
+    errors: list[str] = field(default_factory=list)
+    metrics: dict[str, float | int | dict[str, str]] = field(default_factory=dict)
+
+
+@dataclass
+class PassCounts:
+    """What a pass read, and how long it took."""
+
+    frames: int = 0
+    events: int = 0
+    decoded: int = 0
+    search_ms: float = 0.0
+    alert_ms: float = 0.0
+    is_complete: bool = True
+
+
+def plan_run(watcher: Watcher, tick_ms: int, kind: RunKind) -> Run:
+    """A run at that time; it never reads what arrives after it. May raise TimeError."""
+    from_ms, to_ms = watcher.window_ms(tick_ms)
+    allowance = Allowance(watcher.cap) if kind == "manual" else None
+    return Run(watcher, tick_ms, from_ms, min(to_ms, tick_ms), kind, allowance)
+
+
+def run_pass(
+    store: EventStore,
+    alerting: Alerting,
+    runs: Sequence[Run],
+    *,
+    lineup: Lineup,
+    is_stopping: Callable[[], bool] = lambda: False,
+) -> PassCounts:
+    """Does the runs; all rules of `runs` are in `lineup`. Stops early, incomplete, when asked."""
+    counts = PassCounts()
+    by_number: dict[int, list[Run]] = {}
+    numbers = {lineup.number_of[run.watcher.uuid] for run in runs}
+    part, chosen = lineup.part(numbers)
+    place_of = {number: place for place, number in enumerate(chosen)}
+    for run in sorted(runs, key=lambda each: each.tick_ms):
+        place = place_of[lineup.number_of[run.watcher.uuid]]
+        by_number.setdefault(place, []).append(run)
+    low_us = min(run.from_ms for run in runs) * 1000
+    high_us = max(run.to_ms for run in runs) * 1000 + 999
+    pending: list[tuple[Run, Candidate]] = []
+    started = time.monotonic()
+    for frame in store.frames(arrival_us=(low_us, high_us)):
+        if is_stopping():
+            counts.is_complete = False
+            break
+        counts.frames += 1
+        counts.events += len(frame.seqs)
+        for judged in judge_frame(frame, part, arrival_us=(low_us, high_us)):
+            counts.decoded += 1
+            _sort_in(judged, by_number, pending)
+        if len(pending) >= _MOST_CANDIDATES:
+            counts.alert_ms += _settle(alerting, pending)
+    counts.alert_ms += _settle(alerting, pending)
+    counts.search_ms = (time.monotonic() - started) * 1000 - counts.alert_ms
+    return counts
+
+
+def _sort_in(
+    judged: Judged, by_number: dict[int, list[Run]], pending: list[tuple[Run, Candidate]]
+) -> None:
+    arrival_ms = judged.arrival_us // 1000
+    for number in judged.numbers:
+        for run in by_number[number]:
+            if not run.from_ms <= arrival_ms <= run.to_ms:
+                continue
+            watcher = run.watcher
+            if watcher.uses_now and not watcher.predicate.matches(judged.event, now_ms=run.tick_ms):
+                continue
+            run.matches += 1
+            candidate = Candidate(watcher, judged.event, (run.tick_ms,), run.allowance)
+            pending.append((run, candidate))
+
+
+def _settle(alerting: Alerting, pending: list[tuple[Run, Candidate]]) -> float:
+    """Raises what waits; the milliseconds that took."""
+    if not pending:
+        return 0.0
+    started = time.monotonic()
+    for kind in dict.fromkeys(run.kind for run, _ in pending):
+        some = [(run, candidate) for run, candidate in pending if run.kind == kind]
+        outcomes = alerting.raise_alerts([candidate for _, candidate in some], kind=kind)
+        for (run, _), outcome in zip(some, outcomes, strict=True):
+            if outcome == "raised":
+                run.alerts += 1
+            elif outcome == "capped":
+                run.capped += 1
+            else:
+                run.known += 1
+    pending.clear()
+    return (time.monotonic() - started) * 1000

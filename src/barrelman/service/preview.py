@@ -1,0 +1,143 @@
+"""What a rule would have alerted on, over events that are stored; nothing of it is kept.
+
+As B.20 of the field's standard engine has it: a number of runs, the last at `timeframe_end`, with
+what one run alerted known to the next. Windows read by arrival, as all runs here do.
+"""
+
+from __future__ import annotations
+
+import time
+import uuid
+from bisect import bisect_left, bisect_right
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any, Final, TypeAlias
+
+from barrelman.detection.identity import alert_id
+from barrelman.detection.lineup import Lineup, Watcher
+from barrelman.detection.replay import Raised
+from barrelman.errors import TimeError
+from barrelman.records.times import format_instant
+from barrelman.service.judging import Judged, judge_frame
+from barrelman.service.passes import Run, plan_run
+from barrelman.service.rulebook import RuleBook
+from barrelman.store.events import EventStore
+
+JsonObject: TypeAlias = dict[str, Any]
+
+_MOST_RUNS: Final = 100_000
+_MOST_ALERTS: Final = 10_000
+
+
+@dataclass
+class RunLog:
+    """One run of a preview. `duration_ms`: the reading is shared, so each has its part of it."""
+
+    started_at: str
+    duration_ms: int = 0
+    errors: list[str] = field(default_factory=list)
+    warnings: list[str] = field(default_factory=list)
+
+
+@dataclass
+class PreviewResult:
+    """`alerts` are documents, in the order in which they would have been raised."""
+
+    preview_id: str
+    logs: list[RunLog] = field(default_factory=list)
+    is_aborted: bool = False
+    alerts: list[JsonObject] = field(default_factory=list)
+    matches: int = 0
+
+
+class Previews:
+    """`most_seconds` bounds one preview; what was found until then is given, as aborted."""
+
+    def __init__(
+        self, store: EventStore, rulebook: RuleBook, *, most_seconds: float = 60.0
+    ) -> None:
+        self._store = store
+        self._rulebook = rulebook
+        self._most_seconds = most_seconds
+
+    def run(
+        self, params: JsonObject, *, timeframe_end_ms: int, invocation_count: int
+    ) -> PreviewResult:
+        """Runs a rule that need not be stored. What is wrong with it stands in the log."""
+        result = PreviewResult(str(uuid.uuid4()))
+        if not 1 <= invocation_count <= _MOST_RUNS:
+            problem = f"invocationCount must lie between 1 and {_MOST_RUNS}"
+            result.logs.append(RunLog(format_instant(timeframe_end_ms), errors=[problem]))
+            return result
+        loaded, watcher = self._rulebook.candidate(params)
+        if watcher is None:
+            result.logs.append(RunLog(format_instant(timeframe_end_ms), errors=[loaded.reason]))
+            return result
+        step = watcher.schedule.interval_ms
+        first = timeframe_end_ms - step * (invocation_count - 1)
+        try:
+            runs = [
+                plan_run(watcher, tick, "manual")
+                for tick in range(first, timeframe_end_ms + 1, step)
+            ]
+        except TimeError as error:
+            result.logs.append(RunLog(format_instant(timeframe_end_ms), errors=[error.oneline()]))
+            return result
+        self._execute(watcher, runs, result)
+        return result
+
+    def _execute(self, watcher: Watcher, runs: list[Run], result: PreviewResult) -> None:
+        started = time.monotonic()
+        deadline = started + self._most_seconds
+        raised: list[tuple[int, int, Raised]] = []
+        for run, identity, judged in self._matches(watcher, runs, deadline, result):
+            result.matches += 1
+            run.matches += 1
+            if run.alerts < watcher.cap and len(raised) < _MOST_ALERTS:
+                run.alerts += 1
+                one = Raised(0, run.tick_ms, identity, judged.event)
+                raised.append((run.tick_ms, judged.seq, one))
+            else:
+                run.capped += 1
+        for _, _, one in sorted(raised, key=lambda each: each[:2]):
+            built = watcher.builder().build(one, created_ms=one.tick_ms, is_manual=True)
+            built.document["kibana.alert.rule.uuid"] = result.preview_id
+            result.alerts.append(built.document)
+        part_ms = round((time.monotonic() - started) * 1000 / max(1, len(runs)))
+        for run in runs:
+            log = RunLog(format_instant(run.tick_ms), part_ms)
+            if run.capped:
+                log.warnings.append(
+                    f"{run.capped} matches raised no alert: the cap of {watcher.cap} a run is met"
+                )
+            result.logs.append(log)
+
+    def _matches(
+        self, watcher: Watcher, runs: list[Run], deadline: float, result: PreviewResult
+    ) -> Iterator[tuple[Run, str, Judged]]:
+        """Each match with the first run that reads it and has room, else the last that reads it."""
+        lineup = Lineup([watcher])
+        low, high = runs[0].from_ms * 1000, runs[-1].to_ms * 1000 + 999
+        done: set[str] = set()
+        starts, ends = [run.from_ms for run in runs], [run.to_ms for run in runs]
+        for frame in self._store.frames(arrival_us=(low, high)):
+            if time.monotonic() > deadline:
+                result.is_aborted = True
+                return
+            for judged in judge_frame(frame, lineup, arrival_us=(low, high)):
+                arrival_ms = judged.arrival_us // 1000
+                span = runs[bisect_left(ends, arrival_ms) : bisect_right(starts, arrival_ms)]
+                reading = [run for run in span if _meets(run, judged)]
+                if not reading:
+                    continue
+                identity = alert_id(judged.event, watcher.rule.rule_id)
+                if identity in done:
+                    continue
+                done.add(identity)
+                with_room = [run for run in reading if run.alerts < watcher.cap]
+                yield (with_room or reading[-1:])[0], identity, judged
+
+
+def _meets(run: Run, judged: Judged) -> bool:
+    watcher = run.watcher
+    return not watcher.uses_now or watcher.predicate.matches(judged.event, now_ms=run.tick_ms)

@@ -1,0 +1,234 @@
+"""The rules that run now: read from the database, completed with their exceptions, compiled.
+
+A change makes a new lineup and swaps it in; who is in the middle of a run keeps the old one. A rule
+that cannot run is kept, and its status says why.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias
+
+from barrelman.detection.judge import RunnableRule
+from barrelman.detection.lineup import Lineup, Watcher
+from barrelman.engine.decode import dumps, dumps_line
+from barrelman.records.frozen import frozen
+from barrelman.records.times import format_instant
+from barrelman.rules.assign import assign_exceptions, rule_predicate
+from barrelman.rules.exceptions import ExceptionSet, ValueList, merge_sets
+from barrelman.rules.load import load_exceptions, load_rules
+from barrelman.rules.rule import LoadedRule
+from barrelman.service.rulesync import FileRules, SyncReport, sync_rules
+from barrelman.store import exceptions as exceptions_table
+from barrelman.store import rules as rules_table
+from barrelman.store.database import Database
+from barrelman.store.rules import StoredRule
+
+if TYPE_CHECKING:
+    from sqlalchemy import Connection
+
+_LOG = logging.getLogger("barrelman.rules")
+
+JsonObject: TypeAlias = dict[str, Any]
+State: TypeAlias = Literal["ready", "unsupported", "invalid", "disabled"]
+
+
+@frozen
+class RuleStatus:
+    """Whether a rule runs, and if not, why; `notes` say what of it is not applied."""
+
+    status: State
+    reason: str = ""
+    notes: tuple[str, ...] = ()
+
+
+_UNKNOWN: Final = RuleStatus("disabled", "no such rule")
+
+
+@frozen
+class Entry:
+    """A stored rule and what came of reading it."""
+
+    stored: StoredRule
+    loaded: LoadedRule
+
+
+def api_props(stored: StoredRule) -> JsonObject:
+    """A stored rule as the API knows it, without what only its runs tell."""
+    immutable = stored.source == "pack"
+    source: JsonObject = {"type": "internal"}
+    if immutable:
+        source = {"type": "external", "is_customized": stored.is_customized}
+    return stored.params | {
+        "id": stored.id,
+        "rule_id": stored.rule_id,
+        "enabled": stored.enabled,
+        "revision": stored.revision,
+        "immutable": immutable,
+        "rule_source": source,
+        "created_at": format_instant(stored.created_at_us // 1000),
+        "created_by": stored.created_by,
+        "updated_at": format_instant(stored.updated_at_us // 1000),
+        "updated_by": stored.updated_by,
+    }
+
+
+def read_rule(props: JsonObject) -> LoadedRule:
+    """A rule in API form, checked as one in a file is."""
+    name = str(props.get("rule_id") or props.get("name") or "rule")
+    found = load_rules(dumps(props), path=name)
+    if found.rules:
+        return found.rules[0]
+    return LoadedRule(
+        path=name,
+        line=1,
+        rule_id=None,
+        name=None,
+        type=None,
+        language=None,
+        status="invalid",
+        reason="this is no rule",
+    )
+
+
+class RuleBook:
+    """`read_files` gives what the operator's files hold at the moment; it may raise nothing."""
+
+    def __init__(
+        self,
+        database: Database,
+        *,
+        clock: Callable[[], int],
+        read_files: Callable[[], FileRules] = FileRules,
+        most_signals: int | None = None,
+    ) -> None:
+        self._database = database
+        self._clock = clock
+        self._read_files = read_files
+        self._most_signals = most_signals
+        self._files = FileRules()
+        self._lock = threading.Lock()
+        self._entries: dict[str, Entry] = {}
+        self._statuses: dict[str, RuleStatus] = {}
+        self._known: dict[str, tuple[bytes, LoadedRule]] = {}
+        self._watchers: dict[str, Watcher] = {}
+        self.lineup = Lineup([])
+        self.notes: tuple[str, ...] = ()
+        """What is to be said of files and exception lists."""
+        self.generation = 0
+
+    def sync(self) -> SyncReport:
+        """Reads the files again, and reloads where they say something new."""
+        files = self._read_files()
+        now_us = self._clock()
+        report = self._database.write(
+            lambda connection: sync_rules(connection, files, at_us=now_us)
+        )
+        self._files = files
+        self.notes = tuple(report.notes)
+        self.reload()
+        return report
+
+    def reload(self) -> None:
+        """Takes over what the database holds now; from the next event and run on it counts."""
+        with self._lock:
+            stored, exported = self._database.read(_read_all)
+            entries = [Entry(each, self._load(each)) for each in stored]
+            self._settle(entries, merge_sets([exported, self._files.exported]))
+            self.generation += 1
+
+    def status_of(self, rule_uuid: str) -> RuleStatus:
+        return self._statuses.get(rule_uuid, _UNKNOWN)
+
+    def entries(self) -> list[Entry]:
+        """Every rule, also those that do not run."""
+        return list(self._entries.values())
+
+    def candidate(self, props: JsonObject) -> tuple[LoadedRule, Watcher | None]:
+        """A rule that is not kept, ready for a preview, with the exceptions it would have."""
+        loaded = read_rule(props)
+        if loaded.status != "ready" or loaded.rule is None:
+            return loaded, None
+        _, exported = self._database.read(_read_all)
+        assigned = assign_exceptions(
+            [loaded.rule],
+            given=self._files.given,
+            exported=merge_sets([exported, self._files.exported]),
+        )
+        node = rule_predicate(loaded.rule, exceptions=assigned.exceptions.get(loaded.rule.rule_id))
+        return loaded, Watcher(RunnableRule(loaded.rule, node), most_signals=self._most_signals)
+
+    # --- inside ---
+
+    def _load(self, stored: StoredRule) -> LoadedRule:
+        props = api_props(stored)
+        text = dumps(props)
+        known = self._known.get(stored.id)
+        if known is not None and known[0] == text:
+            return known[1]
+        loaded = read_rule(props)
+        self._known[stored.id] = (text, loaded)
+        return loaded
+
+    def _settle(self, entries: list[Entry], exported: ExceptionSet) -> None:
+        rules = [each.loaded.rule for each in entries if each.loaded.rule is not None]
+        assigned = assign_exceptions(rules, given=self._files.given, exported=exported)
+        statuses: dict[str, RuleStatus] = {}
+        watchers: dict[str, Watcher] = {}
+        for entry in entries:
+            stored, loaded = entry.stored, entry.loaded
+            notes = (*loaded.notes, *assigned.rule_notes.get(stored.rule_id, ()))
+            if loaded.status != "ready" or loaded.rule is None:
+                statuses[stored.id] = RuleStatus(loaded.status, loaded.reason, notes)
+                continue
+            if not stored.enabled:
+                statuses[stored.id] = RuleStatus("disabled", "", notes)
+                continue
+            node = rule_predicate(loaded.rule, exceptions=assigned.exceptions.get(stored.rule_id))
+            runnable = RunnableRule(loaded.rule, node)
+            watcher = self._watchers.get(stored.id)
+            if watcher is None or watcher.runnable != runnable:
+                watcher = Watcher(runnable, most_signals=self._most_signals)
+            watchers[stored.id] = watcher
+            statuses[stored.id] = RuleStatus("ready", "", notes)
+        kept = {each.stored.id for each in entries}
+        self._known = {key: value for key, value in self._known.items() if key in kept}
+        self._entries = {each.stored.id: each for each in entries}
+        self._statuses = statuses
+        if list(watchers.values()) != list(self.lineup.watchers):
+            lineup = Lineup(list(watchers.values()))
+            _ = lineup.sieve  # made here, and not in the middle of the first run
+            self.lineup = lineup
+        self._watchers = watchers
+        for error in assigned.errors:
+            _LOG.warning("%s", error.oneline())
+
+
+def _read_all(connection: Connection) -> tuple[list[StoredRule], ExceptionSet]:
+    """Every rule, and all exception lists as the loader of files reads them."""
+    told = [
+        *(
+            one.params | {"list_id": one.list_id, "type": one.type, **_namespace(one)}
+            for one in exceptions_table.lists(connection)
+        ),
+        *(
+            one.params
+            | {"list_id": one.list_id, "item_id": one.item_id, "type": one.type, **_namespace(one)}
+            for one in exceptions_table.items(connection)
+        ),
+    ]
+    found = load_exceptions(b"".join(map(dumps_line, told)), path="exception lists")
+    values = {
+        one.id: ValueList(one.id, one.type, tuple(exceptions_table.values(connection, one.id)))
+        for one in exceptions_table.all_value_lists(connection)
+    }
+    for error in found.errors:
+        _LOG.warning("%s", error.oneline())
+    exceptions = merge_sets([found.exceptions, ExceptionSet(value_lists=values)])
+    return list(rules_table.all(connection)), exceptions
+
+
+def _namespace(one: exceptions_table.StoredList | exceptions_table.StoredItem) -> JsonObject:
+    return {"namespace_type": one.namespace_type}

@@ -1,0 +1,169 @@
+"""Rules that live in files, brought into the database: the pack, and those of the operator.
+
+A rule of a file follows its file: what the file says now is what runs, and it goes when the file
+goes. A rule of the pack is updated with the pack unless someone has edited it; whether it is
+enabled is the operator's word in both. A rule made through the API is never touched.
+"""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias
+
+from barrelman.records.frozen import frozen
+from barrelman.rules.exceptions import ExceptionSet
+from barrelman.rules.rule import LoadedRule, Rule
+from barrelman.store import audit
+from barrelman.store import rules as rules_table
+from barrelman.store.rules import StoredRule
+
+if TYPE_CHECKING:
+    from sqlalchemy import Connection
+
+JsonObject: TypeAlias = dict[str, Any]
+FileSource: TypeAlias = Literal["pack", "file"]
+
+BY: Final = "barrelman"
+"""Who changed what a file changed."""
+RESPONSE_ONLY: Final = (
+    *("id", "immutable", "rule_source", "created_at", "created_by", "updated_at", "updated_by"),
+    *("revision", "execution_summary", "enabled"),
+)
+"""What a stored rule has as columns, and not among its params."""
+
+
+@frozen
+class FileRules:
+    """What the operator's files and the pack hold; a broken rule is an invalid one among them.
+
+    `given` lists came as exception files, `exported` ones beside the rules.
+    """
+
+    pack: Sequence[LoadedRule] = ()
+    files: Sequence[LoadedRule] = ()
+    given: ExceptionSet = field(default_factory=ExceptionSet)
+    exported: ExceptionSet = field(default_factory=ExceptionSet)
+    problems: Sequence[str] = ()
+
+
+@dataclass
+class SyncReport:
+    """What a pass over the files changed."""
+
+    added: int = 0
+    updated: int = 0
+    removed: int = 0
+    notes: list[str] = field(default_factory=list)
+
+    @property
+    def has_changed(self) -> bool:
+        return bool(self.added or self.updated or self.removed)
+
+
+def params_of(rule: Rule) -> JsonObject:
+    """A checked rule as the database keeps it."""
+    return {k: v for k, v in rule.parameters.items() if k not in RESPONSE_ONLY}
+
+
+def sync_rules(connection: Connection, found: FileRules, *, at_us: int) -> SyncReport:
+    """Brings the database to what the files say."""
+    report = SyncReport(notes=list(found.problems))
+    stored = {each.rule_id: each for each in rules_table.all(connection)}
+    wanted: dict[str, tuple[Rule, FileSource]] = {}
+    sources: tuple[tuple[FileSource, Sequence[LoadedRule]], ...] = (
+        ("pack", found.pack),
+        ("file", found.files),
+    )
+    broken: set[str] = set()
+    for source, loaded_rules in sources:
+        for loaded in loaded_rules:
+            if loaded.rule is None:
+                report.notes.append(f"{loaded.path}:{loaded.line}: {loaded.reason}")
+                broken.add(loaded.rule_id or "")
+            else:
+                wanted[loaded.rule.rule_id] = (loaded.rule, source)
+    for rule_id, (rule, source) in wanted.items():
+        _bring(connection, rule, source, stored.get(rule_id), report, at_us)
+    for rule_id, known in stored.items():
+        # While its file is broken the last version that was not goes on watching.
+        if known.source != "api" and rule_id not in wanted and rule_id not in broken:
+            if known.source == "pack" and known.is_customized:
+                continue
+            rules_table.delete(connection, known.id)
+            audit.note(
+                connection,
+                at_us=at_us,
+                by=BY,
+                action="rule removed",
+                target=rule_id,
+                detail={"reason": "its file is gone"},
+            )
+            report.removed += 1
+    return report
+
+
+def _bring(
+    connection: Connection,
+    rule: Rule,
+    source: FileSource,
+    known: StoredRule | None,
+    report: SyncReport,
+    at_us: int,
+) -> None:
+    params = params_of(rule)
+    if known is None:
+        new_id = rule.uuid
+        if rules_table.get(connection, id=new_id) is not None:
+            new_id = str(uuid.uuid4())
+        stored = StoredRule(
+            id=new_id,
+            rule_id=rule.rule_id,
+            params=params,
+            enabled=rule.enabled,
+            revision=0,
+            source=source,
+            path=rule.path or None,
+            is_customized=False,
+            created_at_us=at_us,
+            created_by=BY,
+            updated_at_us=at_us,
+            updated_by=BY,
+        )
+        rules_table.insert(connection, stored)
+        report.added += 1
+        return
+    if known.source == "api":
+        report.notes.append(
+            f"{rule.path}: '{rule.name}' was made through the API, which wins over a file"
+        )
+        return
+    if known.is_customized and source == "pack":
+        return
+    if known.params == params and known.source == source and known.path == (rule.path or None):
+        return
+    changed = known.params != params
+    rules_table.update(
+        connection,
+        replace(
+            known,
+            params=params,
+            source=source,
+            path=rule.path or None,
+            is_customized=False,
+            revision=known.revision + changed,
+            updated_at_us=at_us,
+            updated_by=BY,
+        ),
+    )
+    if changed:
+        audit.note(
+            connection,
+            at_us=at_us,
+            by=BY,
+            action="rule updated",
+            target=rule.rule_id,
+            detail={"path": rule.path},
+        )
+        report.updated += 1
