@@ -4,6 +4,7 @@
     python benchmarks/chaos.py --kills 5 --rate 1000
     python benchmarks/chaos.py --fault disk-full --fault truncated
     python benchmarks/chaos.py --fault all
+    CHAOS_NO_MOUNT=1 python benchmarks/chaos.py --fault disk-full   # never mounts a tmpfs
 
 Acknowledged is what was answered with 200. In the end every acknowledged event must be stored
 exactly once, every stored attack must have exactly one line in the sink's file, and no line may be
@@ -48,22 +49,10 @@ def kills(options: Options) -> Verdict:
     server = Subject(options.folder / "kills")
     share = options.attacks_per_second / options.rate
     plan = Plan(server.url, rate=options.rate, attack_share=share, retry_scale=0.1)
-    ready_seconds: list[float] = []
     failures: list[str] = []
     with server.start():
         load = Load(plan).start()
-        for number in range(options.kills):
-            _live(server, chance, options.longest_seconds)
-            if not server.is_alive:
-                failures.append(f"it ended by itself before kill {number + 1}: {server.said()}")
-                break
-            server.kill()
-            began = time.monotonic()
-            server.start(wait=number % 2 == 0)  # so that the next kill may come before it is ready
-            if number % 2 == 0:
-                ready_seconds.append(time.monotonic() - began)
-            sys.stderr.write(f"\rkill {number + 1} of {options.kills}")
-        sys.stderr.write("\n")
+        ready_seconds = _killed(server, chance, options, failures)
         server.until_ready()
         load.stop()
         drained = load.drain(timeout_seconds=90)
@@ -88,6 +77,26 @@ def kills(options: Options) -> Verdict:
     wrong = [*failures, *found.failures]
     bars = [one("acknowledged events lost", float(len(found.lost)), most=0)]
     return Verdict("kills", f"`kill -9` at {options.rate:,.0f} events/s.", figures, bars, wrong)
+
+
+def _killed(
+    server: Subject, chance: random.Random, options: Options, failures: list[str]
+) -> list[float]:
+    """Kills it as often as asked; how long it took after each kill to be ready, where it could."""
+    ready_seconds: list[float] = []
+    for number in range(options.kills):
+        _live(server, chance, options.longest_seconds)
+        if not server.is_alive:
+            failures.append(f"it ended by itself before kill {number + 1}: {server.said()}")
+            break
+        server.kill()
+        began = time.monotonic()
+        server.start(wait=number % 2 == 0)  # so that the next kill may come before it is ready
+        if number % 2 == 0:
+            ready_seconds.append(time.monotonic() - began)
+        sys.stderr.write(f"\rkill {number + 1} of {options.kills}")
+    sys.stderr.write("\n")
+    return ready_seconds
 
 
 def _live(server: Subject, chance: random.Random, longest_seconds: float) -> None:

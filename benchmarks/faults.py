@@ -23,7 +23,7 @@ from pathlib import Path
 
 from account import Account, account, eventually, settle
 from load import Load, Plan
-from subject import RULE_ID, Subject, alerts_of
+from subject import RULE_ID, Subject, alerts_of, free_port
 from verdict import Verdict
 
 MIB = 1 << 20
@@ -150,10 +150,11 @@ def _refuses(load: Load) -> Callable[[], bool]:
 
 @contextlib.contextmanager
 def _small_disk(path: Path) -> Iterator[Path | None]:
-    """A file system of its own, or None where this user may not mount one."""
+    """A file system of its own, or None where this user may not mount one, or said not to."""
     path.mkdir()
     size = f"size={DISK_MIB}m"
-    mounted = shutil.which("mount") and not subprocess.run(
+    may = shutil.which("mount") and not os.environ.get("CHAOS_NO_MOUNT")
+    mounted = may and not subprocess.run(
         ["mount", "-t", "tmpfs", "-o", size, "tmpfs", str(path)], capture_output=True, check=False
     ).returncode  # fmt: skip
     try:
@@ -242,6 +243,14 @@ def _sealed(server: Subject, kind: str) -> Callable[[], bool]:
 
 # A sink that is down
 
+RECEIVER = """
+[[sinks]]
+name = "receiver"
+kind = "webhook"
+url = "http://127.0.0.1:{port}/alerts"
+digest_after = 0
+"""
+
 
 class Receiver(http.server.BaseHTTPRequestHandler):
     """Keeps what it was sent, and the idempotency keys that came with it."""
@@ -265,19 +274,10 @@ class Receiver(http.server.BaseHTTPRequestHandler):
 
 def sink_down(folder: Path, rate: float, seconds: float) -> Verdict:
     """A webhook's receiver is not there at first, comes, goes, and comes again."""
-    receiver = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Receiver)
-    port = receiver.server_address[1]
-    receiver.server_close()
+    port = free_port()
     bodies: list[bytes] = []
     keys: list[str] = []
-    config = f"""
-[[sinks]]
-name = "receiver"
-kind = "webhook"
-url = "http://127.0.0.1:{port}/alerts"
-digest_after = 0
-"""
-    server = Subject(folder, config=config)
+    server = Subject(folder, config=RECEIVER.format(port=port))
     with server.start():
         load = loaded(server, rate)
         time.sleep(seconds)

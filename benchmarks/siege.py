@@ -38,6 +38,7 @@ from measure import Bar
 from subject import Subject, SubjectError, Watch, barrelman
 from verdict import Verdict, one, told
 
+MIB_BYTES = 1 << 20
 RATE = 500.0
 ATTACK_SHARE = 0.004
 # Slow clients are cut off sooner than usual, so that the siege is over sooner; a failed log-in does
@@ -202,9 +203,6 @@ def oversize(siege: Siege) -> None:
     siege.figures["of a body without end, MiB sent"] = sent
 
 
-MIB_BYTES = 1 << 20
-
-
 def slow(siege: Siege) -> None:
     """Heads and bodies that come a byte at a time."""
     count = siege.many(60, 400)
@@ -224,6 +222,23 @@ def slow(siege: Siege) -> None:
     siege.check(not alive, f"{len(alive)} of {count} slow clients are still served after 15 s")
     for connection in held:
         connection.close()
+
+
+def many_clusters(siege: Siege) -> None:
+    """A cluster of its own for each of many events: state by name must have a bound."""
+    before = siege.server.anonymous_mib()
+    batches = Batches(seed=98, count=1, size=1)
+    count = siege.many(300, 10_000)
+    connection = http.client.HTTPConnection("127.0.0.1", siege.server.port, timeout=30)
+    for number in range(count):
+        body = batches.body(number, born_us=time.time_ns() // 1000)
+        connection.request("POST", f"/audit/c{number:x}{'x' * 200}", body)
+        answer = connection.getresponse()
+        answer.read()
+        siege.statuses[answer.status] += 1
+    connection.close()
+    grown = siege.server.anonymous_mib() - before
+    siege.figures["clusters made up, MiB grown"] = f"{count:,}, {grown:.0f}"
 
 
 SLOW_BODY = b"POST /audit/siege HTTP/1.1\r\nHost: x\r\nContent-Length: 1000000\r\n\r\n{"
@@ -323,6 +338,7 @@ ATTACKS: dict[str, Callable[[Siege], None]] = {
     "tricks": tricks,
     "bombs": bombs,
     "oversize": oversize,
+    "clusters": many_clusters,
     "slow": slow,
     "crowd": crowd,
     "logins": logins,  # the last: with a key made, nobody gets in without one
