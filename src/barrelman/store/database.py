@@ -21,20 +21,20 @@ from concurrent.futures import Future
 from pathlib import Path
 from typing import Any, Final, NamedTuple, Self, TypeVar
 
-from sqlalchemy import Connection, Engine, Select, Table, create_engine, event, select
+from sqlalchemy import Connection, Select, Table, select
 from sqlalchemy.dialects import postgresql, sqlite
-from sqlalchemy.engine import URL, make_url
-from sqlalchemy.exc import (
-    ArgumentError,
-    DBAPIError,
-    IntegrityError,
-    InterfaceError,
-    OperationalError,
-)
-from sqlalchemy.exc import TimeoutError as PoolTimeoutError
-from sqlalchemy.pool import NullPool, QueuePool
+from sqlalchemy.engine import URL
+from sqlalchemy.exc import DBAPIError, IntegrityError
 
 from barrelman.errors import ConflictError, StoreError
+from barrelman.store.engines import (
+    make_private,
+    reading_engine,
+    reason_of,
+    telling_trouble,
+    url_of,
+    writing_engine,
+)
 from barrelman.store.migrations import migrate, missing_steps
 
 __all__ = [
@@ -56,37 +56,6 @@ BATCH: Final = 500
 
 _GROUP: Final = 200
 _WAITING: Final = 10_000
-_READERS: Final = 16
-_READER_SECONDS: Final = 30
-_BUSY_SECONDS: Final = 10
-_WRITER_PRAGMAS: Final = (
-    "PRAGMA journal_mode = WAL",
-    "PRAGMA synchronous = FULL",
-    "PRAGMA foreign_keys = ON",
-    "PRAGMA cache_size = -16000",
-    "PRAGMA journal_size_limit = 67108864",
-    "PRAGMA trusted_schema = OFF",
-)
-_READER_PRAGMAS: Final = (
-    "PRAGMA query_only = ON",
-    "PRAGMA cache_size = -4000",
-    "PRAGMA trusted_schema = OFF",
-)
-# What SQLite calls trouble that no statement is to blame for, as a person reads it.
-_TROUBLE: Final = {
-    sqlite3.SQLITE_FULL: "the disk is full",
-    sqlite3.SQLITE_IOERR: "the disk gives an error",
-    sqlite3.SQLITE_CANTOPEN: "the file cannot be opened",
-    sqlite3.SQLITE_READONLY: "the file may not be written",
-    sqlite3.SQLITE_PERM: "the file may not be written",
-    sqlite3.SQLITE_AUTH: "the file may not be written",
-    sqlite3.SQLITE_CORRUPT: "the file is damaged",
-    sqlite3.SQLITE_NOTADB: "the file is not a database",
-    sqlite3.SQLITE_BUSY: "another process has locked it",
-    sqlite3.SQLITE_LOCKED: "another process has locked it",
-    sqlite3.SQLITE_PROTOCOL: "another process has locked it",
-    sqlite3.SQLITE_NOMEM: "there is no memory left",
-}
 
 
 class _Job(NamedTuple):
@@ -107,8 +76,8 @@ class Database:
         self.trouble: str | None = None
         """Why the last writes could not be kept; None where they could."""
         self._is_read_only = read_only
-        self._readers = _reading_engine(url, read_only=read_only)
-        self._writers = _writing_engine(url)
+        self._readers = reading_engine(url, read_only=read_only)
+        self._writers = writing_engine(url)
         self._connection: Connection | None = None  # the thread's own
         self._changed = threading.Condition()  # guards the three below
         self._jobs: deque[_Job] = deque()
@@ -121,14 +90,14 @@ class Database:
 
         `read_only` is for other processes: it makes and migrates nothing, and holds up nobody.
         """
-        url = _url_of(where)
+        url = url_of(where)
         database = cls(url, read_only=read_only)
         try:
             if read_only:
                 database._check_version()
             else:
                 if url.get_backend_name() == "sqlite":
-                    _make_private(Path(url.database or ""))
+                    make_private(Path(url.database or ""))
                 database._start()
                 database.write(lambda connection: migrate(connection, now_us=now_us))
         except BaseException:
@@ -166,7 +135,7 @@ class Database:
     @contextlib.contextmanager
     def reading(self) -> Iterator[Connection]:
         """A connection as `read` gives one, for as long as the block lasts."""
-        with _told(self.name), self._readers.connect() as connection, connection.begin():
+        with telling_trouble(self.name), self._readers.connect() as connection, connection.begin():
             yield connection
 
     @property
@@ -188,7 +157,7 @@ class Database:
             raise StoreError("only a database in a file can be copied to a file")
         if path.exists():
             raise StoreError(f"'{path}' exists already", hint="name a new file")
-        with _told(self.name), self._readers.connect() as connection:
+        with telling_trouble(self.name), self._readers.connect() as connection:
             raw = connection.connection.driver_connection
             assert isinstance(raw, sqlite3.Connection)
             try:
@@ -196,7 +165,7 @@ class Database:
                 raw.execute("VACUUM INTO ?", (str(path),))
             except sqlite3.Error as error:
                 path.unlink(missing_ok=True)
-                raise StoreError(f"the copy to '{path}' failed: {_reason(error)}") from error
+                raise StoreError(f"the copy to '{path}' failed: {reason_of(error)}") from error
             finally:
                 raw.execute("PRAGMA query_only = ON")
 
@@ -256,16 +225,16 @@ class Database:
     def _settle(self, jobs: Sequence[_Job]) -> None:
         """Runs and commits a group, then tells each waiter how its own part went."""
         try:
-            with _told(self.name):
+            with telling_trouble(self.name):
                 outcomes = self._commit(jobs)
-            self.trouble = None
         except StoreError as error:
             self._drop_connection()
-            self.trouble = error.message
-            outcomes = [_Outcome(error=error.at()) for _ in jobs]  # raised in threads of their own
+            outcomes = [_Outcome(error=_copy(error)) for _ in jobs]
         except BaseException as error:  # noqa: BLE001  # a bug: all who wait hear of it
             self._drop_connection()
             outcomes = [_Outcome(error=error) for _ in jobs]
+        troubles = [each.error for each in outcomes if isinstance(each.error, StoreError)]
+        self.trouble = troubles[0].message if troubles else None
         for job, outcome in zip(jobs, outcomes, strict=True):
             if outcome.error is None:
                 job.future.set_result(outcome.value)
@@ -277,7 +246,7 @@ class Database:
             self._connection = self._writers.connect()
         connection = self._connection
         transaction = connection.begin()
-        outcomes = [_attempt(connection, job.run) for job in jobs]
+        outcomes = [_attempt(connection, job.run, name=self.name) for job in jobs]
         transaction.commit()
         return outcomes
 
@@ -290,116 +259,27 @@ class Database:
                 connection.close()
 
 
-def _attempt(connection: Connection, run: Callable[[Connection], Any]) -> _Outcome:
-    """Runs one function of a group. Raises only what is the whole group's trouble."""
+def _attempt(connection: Connection, run: Callable[[Connection], Any], *, name: str) -> _Outcome:
+    """Runs one function of a group. Raises only what leaves the others nothing to go on with."""
     savepoint = connection.begin_nested()
     try:
-        value = run(connection)
-    except BaseException as error:  # whatever it is, it is for the one who waits for it
-        if isinstance(error, DBAPIError) and _trouble_of(error) is not None:
-            raise  # after some of these there is no transaction any more
-        savepoint.rollback()
+        with telling_trouble(name):
+            value = run(connection)
+    except BaseException as error:  # noqa: BLE001  # whatever it is: for the one who waits for it
+        try:
+            savepoint.rollback()
+        except DBAPIError:  # some errors end the transaction, savepoints and all
+            raise error from error.__cause__
         return _Outcome(error=error)
     savepoint.commit()
     return _Outcome(value)
 
 
-@contextlib.contextmanager
-def _told(name: str) -> Iterator[None]:
-    """Trouble of the database as a StoreError; mistakes in statements stay as they are."""
-    try:
-        yield
-    except PoolTimeoutError as error:
-        raise StoreError(f"too many readers of the database '{name}'") from error
-    except DBAPIError as error:
-        trouble = _trouble_of(error)
-        if trouble is None:
-            raise
-        raise StoreError(f"the database '{name}' cannot be used: {trouble}") from error
-
-
-def _trouble_of(error: DBAPIError) -> str | None:
-    """What went wrong underneath, or None where a statement is at fault."""
-    if isinstance(error.orig, sqlite3.Error):
-        return _TROUBLE.get(_code(error.orig)) and _reason(error.orig)
-    is_outside = isinstance(error, OperationalError | InterfaceError)
-    return str(error.orig).strip() if is_outside else None
-
-
-def _code(error: sqlite3.Error) -> int:
-    return getattr(error, "sqlite_errorcode", 0) & 0xFF
-
-
-def _reason(error: sqlite3.Error) -> str:
-    known = _TROUBLE.get(_code(error))
-    return f"{known} ({error})" if known else str(error)
-
-
-def _url_of(where: Path | str) -> URL:
-    if isinstance(where, str) and "://" in where:
-        try:
-            return make_url(where)
-        except ArgumentError as error:
-            raise StoreError("the URL of the database cannot be read") from error
-    return URL.create("sqlite", database=str(where))
-
-
-def _make_private(path: Path) -> None:
-    """Makes the file, if there is none, readable by its owner alone: it holds hashes of keys."""
-    try:
-        path.touch(mode=0o600)
-    except OSError as error:
-        raise StoreError(f"the database '{path}' cannot be made: {error.strerror}") from error
-
-
-def _writing_engine(url: URL) -> Engine:
-    if url.get_backend_name() != "sqlite":
-        return create_engine(url, poolclass=NullPool)
-    engine = create_engine(
-        "sqlite://",
-        creator=lambda: _connect(url, mode="rw", pragmas=_WRITER_PRAGMAS),
-        poolclass=NullPool,
-    )
-    # At once as a writer: a transaction that began as a reader cannot always become one.
-    event.listen(engine, "begin", lambda c: c.exec_driver_sql("BEGIN IMMEDIATE"))
-    return engine
-
-
-def _reading_engine(url: URL, *, read_only: bool) -> Engine:
-    pool: dict[str, Any] = {
-        "poolclass": QueuePool,
-        "pool_size": _READERS // 4,
-        "max_overflow": _READERS - _READERS // 4,
-        "pool_timeout": _READER_SECONDS,
-    }
-    if url.get_backend_name() != "sqlite":
-        return create_engine(url, isolation_level="REPEATABLE READ", **pool)
-    mode = "ro" if read_only else "rw"
-    engine = create_engine(
-        "sqlite://", creator=lambda: _connect(url, mode=mode, pragmas=_READER_PRAGMAS), **pool
-    )
-    event.listen(engine, "begin", lambda c: c.exec_driver_sql("BEGIN"))
-    return engine
-
-
-def _connect(url: URL, *, mode: str, pragmas: Sequence[str]) -> sqlite3.Connection:
-    path = Path(url.database or "").absolute()
-    uri = f"{path.as_uri()}?mode={mode}"
-    connection = _open(uri)
-    try:
-        for pragma in pragmas:
-            connection.execute(pragma)
-        return connection
-    except BaseException:
-        connection.close()
-        raise
-
-
-def _open(uri: str) -> sqlite3.Connection:
-    # No isolation level: the driver leaves BEGIN to us, so that savepoints and DDL are ours, too.
-    return sqlite3.connect(
-        uri, uri=True, timeout=_BUSY_SECONDS, isolation_level=None, check_same_thread=False
-    )
+def _copy(error: StoreError) -> StoreError:
+    """The same to be raised in another thread: an error being raised takes notes of where."""
+    copied = error.at()
+    copied.__cause__ = error.__cause__
+    return copied
 
 
 @contextlib.contextmanager
