@@ -1,0 +1,384 @@
+"""The one that writes: commits to the log, sealing, and what is kept no longer."""
+
+from __future__ import annotations
+
+import sqlite3
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from typing import NamedTuple
+
+from barrelman.errors import Place, StoreError
+from barrelman.records.frozen import frozen
+from barrelman.records.rows import Row
+from barrelman.store.bounds import Bounds
+from barrelman.store.columns import Batch, Keys, batch_of, keys_in, read_keys
+from barrelman.store.folder import DataFolder, sync_folder
+from barrelman.store.frames import Block, Head
+from barrelman.store.log import GROUP_BYTES, LogWriter
+from barrelman.store.part import OpenPart, Part
+from barrelman.store.seen import KEEP_US, Seen, key_of, keys_of
+from barrelman.store.segments import Describe, Segment, described, publish, put_aside, remove
+from barrelman.store.shelf import Shelf
+from barrelman.store.view import Broken, part_blocks, size_of
+
+_FLUSH_SECONDS = 5.0
+_RETRY_SECONDS = 15.0
+_MOST_PARTS = 3
+
+
+class Incoming(NamedTuple):
+    """Rows of one cluster that arrive together."""
+
+    cluster: str
+    rows: Sequence[Row]
+
+
+class Stored(NamedTuple):
+    """What became of one `Incoming`: row `kept[n]` got the seq `first_seq + n`."""
+
+    first_seq: int
+    arrival_us: int
+    cluster: str
+    kept: Sequence[int]
+    duplicates: int
+
+
+class Retired(NamedTuple):
+    """What is kept no longer."""
+
+    segments: int
+    events: int
+    size: int
+    """Bytes on disk."""
+
+
+@frozen
+class StoreOptions:
+    """When rows are sealed, how long they are kept, and what searches may take."""
+
+    seal_bytes: int = 256 * 1024 * 1024
+    """Of lines."""
+    seal_rows: int = 250_000
+    seal_seconds: int = 3600
+    keep_seconds: int | None = None
+    """After arrival; None for ever."""
+    keep_bytes: int | None = None
+    """Of all files of events together; None for no bound."""
+    search_memory: str = "128MB"
+    search_threads: int = 2
+
+
+class Writer:
+    """For one thread; only sealing goes on in another."""
+
+    def __init__(
+        self,
+        folder: DataFolder,
+        shelf: Shelf,
+        log: LogWriter,
+        *,
+        clock: Callable[[], int],
+        describe: Describe,
+        options: StoreOptions,
+    ) -> None:
+        self._folder = folder
+        self._shelf = shelf
+        self._log = log
+        self._clock = clock
+        self._describe = describe
+        self._options = options
+        self._sealing: threading.Thread | None = None
+        self._retry_at = 0.0
+        self._flush_at = time.monotonic() + _FLUSH_SECONDS
+        self._seen = self._open_seen()
+
+    def append(self, batches: Sequence[Incoming]) -> list[Stored]:
+        """One commit, durable on return."""
+        self._refuse_if_stuck()
+        arrival_us = max(self._clock(), self._shelf.last_arrival_us)
+        keys = [
+            key_of(row.key, time_us=row.time_us, arrival_us=arrival_us)
+            for batch in batches
+            for row in batch.rows
+        ]
+        again = self._again(keys)
+        stored, rows = _sorted_out(
+            batches, again, first_seq=self._shelf.next_seq, arrival_us=arrival_us
+        )
+        if rows:
+            runs = [(each.cluster, len(each.kept)) for each in stored if each.kept]
+            first_seq = self._shelf.next_seq
+            blocks = list(_blocks(rows, runs, first_seq=first_seq, arrival_us=arrival_us))
+            batch = batch_of(rows, first_seq=first_seq, arrival_us=arrival_us, clusters=runs)
+            places = self._log.append(blocks)
+            fresh = [key for at, key in enumerate(keys) if at not in again] if again else keys
+            self._seen.enter(fresh, arrival_us=arrival_us)
+            self._shelf.add([block.head for block in blocks], places, batch)
+        if self._seen.is_due:
+            self._try(self._flush)
+        return stored
+
+    def seal_if_due(self, now_us: int) -> None:
+        """What is to be done now and then. What fails is told as trouble, and tried again."""
+        if time.monotonic() >= self._flush_at:
+            self._try(self._flush)
+        self._try(lambda: self._seen.forget(now_us - KEEP_US))
+        if self._sealing is not None and self._sealing.is_alive():
+            return
+        if self._is_due(now_us) and len(self._shelf.unsealed) < _MOST_PARTS:
+            self._try(self._rotate)
+        if self._shelf.unsealed and time.monotonic() >= self._retry_at:
+            self._start_sealing(self._shelf.unsealed[0])
+
+    def seal(self) -> None:
+        """Seals all there is, now; raises `StoreError` where that fails."""
+        self.wait()
+        if self._shelf.open_part.rows:
+            self._rotate()
+        while self._shelf.unsealed:
+            self._start_sealing(self._shelf.unsealed[0])
+            self.wait()
+            if self._shelf.trouble is not None:
+                raise StoreError(self._shelf.trouble)
+
+    def wait(self) -> None:
+        """Until nothing is being sealed."""
+        if self._sealing is not None:
+            self._sealing.join()
+
+    def retire(self, now_us: int) -> Retired:
+        """Removes the oldest segments: by age, then until the rest is small enough."""
+        view = self._shelf.view()
+        gone = []
+        size = sum(each.size for each in view.segments) + size_of([p.log for p in view.parts])
+        oldest_us = None
+        if self._options.keep_seconds is not None:
+            oldest_us = now_us - self._options.keep_seconds * 1_000_000
+        for segment in view.segments:
+            is_old = oldest_us is not None and segment.extent.arrival_us[1] < oldest_us
+            is_large = self._options.keep_bytes is not None and size > self._options.keep_bytes
+            if not (is_old or is_large):
+                break
+            self._shelf.replaced(segment, None)
+            remove(segment)
+            size -= segment.size
+            gone.append(segment)
+        return Retired(len(gone), sum(each.rows for each in gone), sum(each.size for each in gone))
+
+    def close(self) -> None:
+        """Waits for what is being sealed. What is in no segment stays in the log."""
+        self.wait()
+        self._try(self._flush)
+        self._seen.close()
+        self._log.close()
+
+    def _refuse_if_stuck(self) -> None:
+        self._seen.refuse_if_behind()
+        part = self._shelf.open_part
+        if part.size >= 2 * self._options.seal_bytes or part.rows >= 2 * self._options.seal_rows:
+            raise StoreError(
+                "events cannot be sealed as fast as they come",
+                place=Place(str(self._folder.events)),
+                hint=self._shelf.trouble,
+            )
+
+    def _is_due(self, now_us: int) -> bool:
+        part = self._shelf.open_part
+        if part.first_arrival_us is None:
+            return False
+        return (
+            part.size >= self._options.seal_bytes
+            or part.rows >= self._options.seal_rows
+            or now_us - part.first_arrival_us >= self._options.seal_seconds * 1_000_000
+        )
+
+    def _rotate(self) -> None:
+        """A new log. The keys of the old one are on disk first: it may soon be gone."""
+        self._flush()
+        fresh = LogWriter.create(
+            self._folder.log,
+            first_seq=self._shelf.next_seq,
+            arrival_us=self._shelf.last_arrival_us,
+        )
+        self._log.close()
+        self._log = fresh
+        self._shelf.rotate(OpenPart(fresh.path))
+
+    def _start_sealing(self, part: Part) -> None:
+        self._sealing = threading.Thread(target=self._seal, args=(part,), name="sealing")
+        self._sealing.start()
+
+    def _seal(self, part: Part) -> None:
+        try:
+            segment = _segment_of(part, self._folder, self._describe, self._shelf)
+            if segment is not None:
+                self._shelf.sealed(part.log, segment)
+            part.log.unlink(missing_ok=True)
+            sync_folder(self._folder.log)
+        except (StoreError, OSError) as error:
+            self._shelf.trouble = str(error)
+            self._retry_at = time.monotonic() + _RETRY_SECONDS
+        else:
+            self._shelf.trouble = None
+
+    def _flush(self) -> None:
+        self._flush_at = time.monotonic() + _FLUSH_SECONDS
+        self._seen.flush(through=self._shelf.next_seq)
+
+    def _try(self, step: Callable[[], object]) -> None:
+        try:
+            step()
+        except StoreError as error:
+            self._shelf.trouble = str(error)
+
+    def _again(self, keys: Sequence[bytes]) -> set[int]:
+        try:
+            return self._seen.again(keys)
+        except StoreError:
+            if not self._seen.is_corrupt:
+                raise
+        self._seen.close()
+        self._seen = self._open_seen(is_corrupt=True)
+        return self._seen.again(keys)
+
+    def _open_seen(self, *, is_corrupt: bool = False) -> Seen:
+        """The keys, with those of rows that it does not hold entered again."""
+        path = self._folder.seen
+        try:
+            if is_corrupt:
+                raise sqlite3.DatabaseError
+            seen = Seen.open(path)
+        except sqlite3.OperationalError as error:
+            raise StoreError(f"keys cannot be read: {error}", place=Place(str(path))) from error
+        except sqlite3.DatabaseError:
+            put_aside(path, self._folder.damaged)
+            for each in (path, path.with_name(path.name + "-wal")):
+                each.unlink(missing_ok=True)
+            self._shelf.fault(f"{path.name}: was broken; the keys are taken from the segments")
+            seen = Seen.open(path)
+        try:
+            self._enter_missing(seen)
+        except BaseException:
+            seen.close()
+            raise
+        return seen
+
+    def _enter_missing(self, seen: Seen) -> None:
+        view = self._shelf.view()
+        through = seen.through
+        since_us = self._shelf.last_arrival_us - KEEP_US
+        for segment in view.segments:
+            extent = segment.extent
+            if extent.last_seq >= through and extent.arrival_us[1] >= since_us:
+                for keys in read_keys(segment.columns):
+                    _enter(seen, keys)
+                    if seen.is_due:
+                        seen.flush(through=through)
+        for part in view.parts:
+            for batch in part.batches:
+                if batch.column("seq")[-1].as_py() >= through:
+                    _enter(seen, keys_in(batch))
+        # On a full disk they wait in memory; a start must not fail for that.
+        self._try(lambda: seen.flush(through=view.next_seq))
+
+
+def _enter(seen: Seen, keys: Keys) -> None:
+    kept = keys_of(keys.keys, times_us=keys.times_us, arrivals_us=keys.arrivals_us)
+    seen.enter(kept, arrival_us=keys.arrivals_us[-1])
+
+
+def _segment_of(part: Part, folder: DataFolder, describe: Describe, shelf: Shelf) -> Segment | None:
+    """Publishes the rows of a part; where its log broke since, those that are whole."""
+    broken: list[Broken] = []
+
+    def whole() -> Iterator[Block]:
+        for found in part_blocks(part, Bounds()):
+            if isinstance(found, Broken):
+                broken.append(found)
+            else:
+                yield found
+
+    is_whole = all(not isinstance(found, Broken) for found in part_blocks(part, Bounds()))
+    if is_whole:
+        return publish(folder.events, whole(), part.batches)
+    made: list[Batch] = []
+    count = sum(1 for _ in described(whole(), describe, made))
+    for each in broken:
+        shelf.fault(f"{each.path.name}: broken at {each.gap.at:,}; events of it are lost")
+    put_aside(part.log, folder.damaged)
+    return publish(folder.events, whole(), made) if count else None
+
+
+def _sorted_out(
+    batches: Sequence[Incoming], again: set[int], *, first_seq: int, arrival_us: int
+) -> tuple[list[Stored], list[Row]]:
+    """What becomes of each batch, and all rows that are new."""
+    stored: list[Stored] = []
+    rows: list[Row] = []
+    offset = 0
+    for cluster, given in batches:
+        kept: Sequence[int] = range(len(given))
+        if again:
+            kept = [at for at in kept if offset + at not in again]
+        offset += len(given)
+        stored.append(
+            Stored(first_seq + len(rows), arrival_us, cluster, kept, len(given) - len(kept))
+        )
+        rows += given if len(kept) == len(given) else [given[at] for at in kept]
+    return stored, rows
+
+
+def _blocks(
+    rows: Sequence[Row], runs: Sequence[tuple[str, int]], *, first_seq: int, arrival_us: int
+) -> Iterator[Block]:
+    """Rows as blocks of about the size that is read at once."""
+    names = [(cluster, end) for cluster, end in _ends(runs)]
+    start = size = 0
+    for at, row in enumerate(rows):
+        size += len(row.line) + (len(row.wrapper) if row.wrapper else 0)
+        if size >= GROUP_BYTES or at + 1 == len(rows):
+            some = rows[start : at + 1]
+            clusters = _between(names, start, at + 1)
+            yield _block(some, clusters, first_seq=first_seq + start, arrival_us=arrival_us)
+            start = at + 1
+            size = 0
+
+
+def _block(
+    rows: Sequence[Row], clusters: list[tuple[str, int]], *, first_seq: int, arrival_us: int
+) -> Block:
+    lines = b"\n".join([*[row.line for row in rows], b""])
+    if lines.count(b"\n") != len(rows):
+        raise ValueError("a line holds a line feed")
+    times = [row.time_us for row in rows if row.time_us is not None]
+    head = Head(
+        first_seq,
+        len(rows),
+        [(arrival_us, len(rows))],
+        clusters,
+        (min(times), max(times)) if times else None,
+        len(rows) - len(times),
+        len(lines),
+    )
+    wrappers = {at: row.wrapper for at, row in enumerate(rows) if row.wrapper is not None}
+    return Block(head, lines, wrappers)
+
+
+def _ends(runs: Sequence[tuple[str, int]]) -> Iterator[tuple[str, int]]:
+    end = 0
+    for cluster, count in runs:
+        end += count
+        yield cluster, end
+
+
+def _between(ends: Sequence[tuple[str, int]], start: int, stop: int) -> list[tuple[str, int]]:
+    """The runs of some rows, from the ends of all runs."""
+    runs = []
+    for cluster, end in ends:
+        if end > start:
+            runs.append((cluster, min(end, stop) - start))
+            start = min(end, stop)
+        if start == stop:
+            break
+    return runs
