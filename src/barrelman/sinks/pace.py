@@ -7,10 +7,10 @@ from typing import Literal, NamedTuple
 
 
 class Step(NamedTuple):
-    """What to do now: tell `count` one by one, sum all up, or wait until an instant."""
+    """What to do now: tell so many one by one, sum all up, or wait until an instant."""
 
     action: Literal["each", "digest", "wait"]
-    count: int = 0
+    messages: int = 0
     until_us: int = 0
 
 
