@@ -220,7 +220,7 @@ def delete_item(connection: sa.Connection, id: str) -> StoredItem | None:  # noq
     return gone
 
 
-def lists_ofvalues_of(connection: sa.Connection) -> list[StoredValueList]:
+def all_value_lists(connection: sa.Connection) -> list[StoredValueList]:
     """Every value list, in the order in which they were made."""
     query = _VALUE_LISTS.order_by(value_lists.c.created_at_us, value_lists.c.id)
     return [StoredValueList(*row) for row in connection.execute(query)]
