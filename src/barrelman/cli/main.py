@@ -10,8 +10,11 @@ import click
 
 from barrelman import __version__
 from barrelman.cli.printing import readable
+from barrelman.cli.ingest import ingest
 from barrelman.cli.rules import rules
 from barrelman.cli.scan import scan
+from barrelman.cli.search import search
+from barrelman.cli.serve import serve
 from barrelman.errors import BarrelmanError
 
 EXIT_ERROR: Final = 2
@@ -56,8 +59,8 @@ def completion(shell: str) -> None:
     click.echo(found(cli, {}, "barrelman", "_BARRELMAN_COMPLETE").source())
 
 
-cli.add_command(scan)
-cli.add_command(rules)
+for _command in (scan, rules, serve, search, ingest):
+    cli.add_command(_command)
 
 
 def run(arguments: Sequence[str]) -> int:

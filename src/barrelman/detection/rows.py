@@ -58,6 +58,8 @@ def row_of(event: Event, *, cluster: str) -> Row:
     addresses = body.get("sourceIPs") or []
     if type(addresses) is not list or not all(map(_is_text, addresses)):
         addresses, is_plain = [], False
+    elif is_plain and any("ffff" in each or "FFFF" in each for each in addresses):
+        is_plain = False  # an IPv4 address may be spelled as an IPv6 one
     # A name may also be spelled as one dotted key, in what clients or shippers write.
     if is_plain and any("." in name for name in body):
         is_plain = False

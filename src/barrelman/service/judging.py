@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 from barrelman.detection.lineup import Lineup
 from barrelman.detection.rows import stored_event
+from barrelman.engine.sieve import Sieve
 from barrelman.records.event import Event
 from barrelman.store.events import Frame
 
@@ -32,7 +33,7 @@ def judge_frame(
 
     Only those from `first_seq` on and, both ends included, that arrived within `arrival_us`.
     """
-    for position in _positions(frame, lineup):
+    for position in positions(frame, lineup.sieve):
         arrival, seq = frame.arrivals_us[position], frame.seqs[position]
         if seq < first_seq or (
             arrival_us is not None and not arrival_us[0] <= arrival <= arrival_us[1]
@@ -59,10 +60,9 @@ def event_at(frame: Frame, position: int) -> Event:
     )
 
 
-def _positions(frame: Frame, lineup: Lineup) -> Iterator[int]:
+def positions(frame: Frame, sieve: Sieve | None) -> Iterator[int]:
     """Lines that could matter. What is wrapped or an Elastic document is not for the sieve."""
-    sieve = lineup.sieve if frame.has_only_raw else None
-    if sieve is None:
+    if sieve is None or not frame.has_only_raw:
         yield from range(len(frame.starts))
         return
     starts = frame.starts

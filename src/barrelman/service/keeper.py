@@ -10,10 +10,10 @@ from typing import Final
 
 from barrelman.errors import BarrelmanError
 from barrelman.records.frozen import frozen
+from barrelman.service.courier import Courier
 from barrelman.service.rulebook import RuleBook
 from barrelman.store import alerts as alerts_table
 from barrelman.store import audit
-from barrelman.store import outbox as outbox_table
 from barrelman.store import runs as runs_table
 from barrelman.store.database import Database
 from barrelman.store.events import EventStore
@@ -46,6 +46,7 @@ class Keeper:
         database: Database,
         events: EventStore,
         rulebook: RuleBook,
+        courier: Courier,
         *,
         clock: Callable[[], int],
         options: KeeperOptions,
@@ -55,6 +56,7 @@ class Keeper:
         self._database = database
         self._events = events
         self._rulebook = rulebook
+        self._courier = courier
         self._clock = clock
         self._options = options
         self._watch = watch
@@ -119,5 +121,5 @@ class Keeper:
         if options.alert_days:
             before_us = now_us - round(options.alert_days * _DAY_US)
             write(lambda connection: alerts_table.prune(connection, before_us))
-        write(lambda c: outbox_table.prune(c, now_us - _OUTBOX_DAYS * _DAY_US))
+        self._courier.prune(now_us - _OUTBOX_DAYS * _DAY_US)
         write(lambda c: audit.prune(c, now_us - _AUDIT_DAYS * _DAY_US))

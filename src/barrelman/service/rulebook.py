@@ -18,7 +18,7 @@ from barrelman.records.frozen import frozen
 from barrelman.records.times import format_instant
 from barrelman.rules.assign import assign_exceptions, rule_predicate
 from barrelman.rules.exceptions import ExceptionSet, ValueList, merge_sets
-from barrelman.rules.load import load_exceptions, load_rules
+from barrelman.rules.load import LoadResult, load_exceptions, load_rules
 from barrelman.rules.rule import LoadedRule
 from barrelman.service.rulesync import FileRules, SyncReport, sync_rules
 from barrelman.store import exceptions as exceptions_table
@@ -219,7 +219,8 @@ def _read_all(connection: Connection) -> tuple[list[StoredRule], ExceptionSet]:
             for one in exceptions_table.items(connection)
         ),
     ]
-    found = load_exceptions(b"".join(map(dumps_line, told)), path="exception lists")
+    lines = b"".join(map(dumps_line, told))
+    found = load_exceptions(lines, path="exception lists") if lines else LoadResult()
     values = {
         one.id: ValueList(one.id, one.type, tuple(exceptions_table.values(connection, one.id)))
         for one in exceptions_table.all_value_lists(connection)

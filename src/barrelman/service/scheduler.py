@@ -75,6 +75,7 @@ class _Due:
     runs: list[Run] = field(default_factory=list)
     last_tick_ms: int = 0
     gap_ms: tuple[int, int] | None = None
+    is_first: bool = False
 
 
 class Scheduler:
@@ -253,6 +254,7 @@ class Scheduler:
             return None
         found = _Due(watcher, last_tick_ms=current)
         if last is None:
+            found.is_first = True
             found.runs.append(plan_run(watcher, current, "scheduled"))
         elif watcher.uuid in self._fresh:
             self._catch_up(found, last, current)
@@ -289,7 +291,9 @@ class Scheduler:
         if not runs:
             return
         self._flush()
-        delay_ms = now_ms - min(run.tick_ms for run in runs if run.kind == "scheduled")
+        # The first run of a rule takes the last tick that was, and is not late for it.
+        delays = [now_ms - each.runs[-1].tick_ms for each in due if not each.is_first]
+        delay_ms = max(delays, default=0)
         started_us = self._clock()
         counts, seconds = self._pass(runs)
         if not counts.is_complete:

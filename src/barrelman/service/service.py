@@ -143,6 +143,7 @@ class Service:
             database,
             events,
             self.rulebook,
+            courier,
             clock=now,
             options=self.options.keeper,
             watch=self.watchdogs.check,
@@ -203,7 +204,7 @@ class Service:
     def numbers(self) -> Numbers:
         disk = shutil.disk_usage(self.folder.path)
         stats = self.events.stats()
-        statuses = Counter(
+        statuses: Counter[str] = Counter(
             self.rulebook.status_of(entry.stored.id).status for entry in self.rulebook.entries()
         )
         return Numbers(
@@ -215,7 +216,7 @@ class Service:
             overloaded=self.intake.overloaded,
             commits=self.intake.commits,
             stored_events=stats.events,
-            stored_bytes=stats.bytes,
+            stored_bytes=stats.size,
             segments=stats.segments,
             open_rows=stats.open_rows,
             judge_behind=self.detector.behind if self.options.is_live else 0,
@@ -227,7 +228,7 @@ class Service:
             behind_ms=self.scheduler.behind_ms,
             manual_runs=len(self.scheduler.manual_runs()),
             gaps=len(self.database.read(runs_table.unfilled)),
-            rules=statuses,
+            rules=dict(statuses),
             alerts=dict(self.alerting.raised),
             watches=len(self.watchdogs.active()),
             clock_ahead_us=self.clock.ahead_us,

@@ -1,0 +1,215 @@
+"""Files into a store: through the service that owns it, or straight where none does."""
+
+from __future__ import annotations
+
+import json
+import os
+import ssl
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Final
+from urllib.parse import quote
+
+from barrelman.cli.printing import readable
+from barrelman.cli.serving import check_extra, read_config
+from barrelman.detection.rows import describe
+from barrelman.errors import BarrelmanError, InputError, StoreError, UsageError
+from barrelman.service.intake import Intake
+from barrelman.settings.borders import Borders
+from barrelman.settings.config import Config
+from barrelman.settings.configload import Flag
+from barrelman.settings.endpoint import read_endpoint
+from barrelman.settings.serve import store_options, wall_us
+from barrelman.settings.sources import Source, expand_sources, read_chunks
+from barrelman.store.events import EventStore
+from barrelman.store.folder import DataFolder
+
+_BODY_BYTES: Final = 4 * 1024 * 1024
+_LARGEST_BYTES: Final = 48 * 1024 * 1024
+"""A document that is larger is cut, whatever is open: the service takes no larger body."""
+_MOST_TRIES: Final = 60
+_LONGEST_PAUSE: Final = 30.0
+
+Send = Callable[[bytes], dict[str, Any]]
+
+
+@dataclass
+class _Sum:
+    events: int = 0
+    stored: int = 0
+    duplicates: int = 0
+    malformed: int = 0
+    foreign: int = 0
+    problems: list[str] = field(default_factory=list)
+    failures: list[str] = field(default_factory=list)
+
+    def add(self, receipt: dict[str, Any]) -> None:
+        for name in ("events", "stored", "duplicates", "malformed", "foreign"):
+            setattr(self, name, getattr(self, name) + int(receipt.get(name, 0)))
+        self.problems += receipt.get("problems", [])[: 5 - len(self.problems)]
+
+
+def run_ingest(
+    *,
+    paths: Sequence[str],
+    cluster: str,
+    data: str | None,
+    config: str | None,
+    url: str | None,
+    key_file: str | None,
+    ca_file: str | None,
+    quiet: bool,
+) -> int:
+    """0 when every source was read and stored."""
+    check_extra()
+    flags = [Flag("store.data", data, "--data")] if data is not None else []
+    settings = read_config(config, flags)
+    total = _Sum()
+    started = time.monotonic()
+    if url is None:
+        try:
+            folder = DataFolder.open(settings.store.data)
+        except StoreError as error:
+            url = read_endpoint(Path(settings.store.data))
+            if url is None:
+                raise error from None
+        else:
+            _put_directly(folder, settings, paths, cluster, total)
+    if url is not None:
+        send = _sender(url, cluster, _read_key(key_file), ca_file)
+        _send_all(paths, send, total)
+    if not quiet:
+        _sum_up(total, time.monotonic() - started)
+    for failure in total.failures:
+        sys.stderr.write(readable(f"barrelman: {failure}") + "\n")
+    return 2 if total.failures else 0
+
+
+def _put_directly(
+    folder: DataFolder, settings: Config, paths: Sequence[str], cluster: str, total: _Sum
+) -> None:
+    with (
+        folder,
+        EventStore.open(
+            folder, clock=wall_us, describe=describe, options=store_options(settings)
+        ) as store,
+    ):
+        intake = Intake(store, give=lambda committed: None, clock=wall_us)
+        intake.start()
+        try:
+            _send_all(
+                paths,
+                lambda body: vars(intake.offer(body, cluster=cluster, is_list=False).result()),
+                total,
+            )
+        finally:
+            intake.stop()
+
+
+def _send_all(paths: Sequence[str], send: Send, total: _Sum) -> None:
+    for source in expand_sources(paths):
+        if isinstance(source, InputError):
+            total.failures.append(source.oneline())
+            continue
+        try:
+            for body in _bodies(source):
+                total.add(send(body))
+        except InputError as error:
+            total.failures.append(error.oneline())
+
+
+def _bodies(source: Source) -> Iterator[bytes]:
+    """The source in pieces of whole lines, cut where nothing is open. What came before a failure
+    to read on is among them."""
+    borders = Borders()
+    held = bytearray()
+    looked = ready = 0
+    try:
+        for chunk in read_chunks(source, stdin=sys.stdin.buffer):
+            held += chunk
+            if len(held) < _BODY_BYTES:
+                continue
+            end = held.rfind(b"\n") + 1
+            if end > looked:
+                border = borders.feed(bytes(held[looked:end]))
+                ready = looked + border if border > 0 else ready
+                looked = end
+            if not ready and looked >= _LARGEST_BYTES:
+                borders.reset()
+                ready = looked
+            if ready:
+                yield bytes(held[:ready])
+                del held[:ready]
+                looked, ready = looked - ready, 0
+    finally:
+        if held:
+            yield bytes(held)
+
+
+def _sender(url: str, cluster: str, key: str | None, ca_file: str | None) -> Send:
+    address = f"{url.rstrip('/')}/events/{quote(cluster, safe='')}"
+    headers = {"Content-Type": "application/x-ndjson"}
+    if key:
+        headers["Authorization"] = f"Bearer {key}"
+    context = ssl.create_default_context(cafile=ca_file) if url.startswith("https:") else None
+
+    def send(body: bytes) -> dict[str, Any]:
+        for attempt in range(_MOST_TRIES):
+            request = urllib.request.Request(address, body, headers, method="POST")
+            try:
+                with urllib.request.urlopen(request, timeout=120, context=context) as answer:
+                    receipt: dict[str, Any] = json.load(answer)
+                    return receipt
+            except urllib.error.HTTPError as error:
+                if error.code not in (429, 503):
+                    raise _refused(error) from None
+                wait = float(error.headers.get("Retry-After") or 1)
+            except (urllib.error.URLError, OSError, TimeoutError) as error:
+                wait = 2.0**attempt / 4
+                if attempt >= 8:
+                    reason = getattr(error, "reason", error)
+                    raise StoreError(f"the service at {url} does not answer: {reason}") from None
+            time.sleep(min(wait, _LONGEST_PAUSE))
+        raise StoreError(f"the service at {url} takes nothing more")
+
+    return send
+
+
+def _refused(error: urllib.error.HTTPError) -> BarrelmanError:
+    try:
+        told = json.load(error).get("error", {})
+    except (ValueError, OSError, AttributeError):
+        told = {}
+    message = told.get("message", error.reason)
+    hint = told.get("hint")
+    if error.code in (401, 403) and hint is None:
+        hint = "give a key of role intake with --key-file or BARRELMAN_KEY"
+    return UsageError(f"the service refused the events ({error.code}): {message}", hint=hint)
+
+
+def _read_key(path: str | None) -> str | None:
+    if path is None:
+        return os.environ.get("BARRELMAN_KEY") or None
+    try:
+        return Path(path).read_text(encoding="utf-8").strip()
+    except (OSError, ValueError) as error:
+        raise UsageError(f"the key cannot be read: {error}") from None
+
+
+def _sum_up(total: _Sum, seconds: float) -> None:
+    rate = total.events / seconds if seconds else 0
+    parts = [f"{total.stored:,} of {total.events:,} events stored"]
+    if total.duplicates:
+        parts.append(f"{total.duplicates:,} were there already")
+    if total.malformed:
+        parts.append(f"{total.malformed:,} malformed")
+    if total.foreign:
+        parts.append(f"{total.foreign:,} not audit events")
+    sys.stderr.write(f"{', '.join(parts)} ({seconds:.1f} s, {rate:,.0f} events/s)\n")
+    for problem in total.problems:
+        sys.stderr.write(readable(f"  {problem}") + "\n")
