@@ -23,7 +23,7 @@ _ROWS_OF_A_GROUP = 1 << 16
 _MERGED_ROWS = 1 << 14
 _META = b"barrelman"
 _META_VERSION = 1
-_INT64 = range(-(1 << 63), 1 << 63)
+_FITTING = {"status": range(-(1 << 63), 1 << 63), "time_us": range(-(1 << 62), 1 << 62)}
 
 _WORD = pa.dictionary(pa.int32(), pa.string())
 _TEXT = pa.string()
@@ -83,6 +83,7 @@ class Meta(NamedTuple):
 
     extent: Extent
     rows: int
+    unplain: int
     lines_size: int
     """Bytes of the file of lines beside it."""
 
@@ -97,6 +98,8 @@ def batch_of(
         sources = pa.array(values["source_ips"], type=_OPEN.field("source_ips").type)
         status = pa.array(values["status"], type=pa.int64())
         times = pa.array(values["time_us"], type=pa.int64())
+        if pc.any(pc.greater(pc.abs(times), 1 << 62)).as_py():
+            raise OverflowError
     except (UnicodeEncodeError, OverflowError, pa.ArrowInvalid):
         # Half surrogates and numbers beyond 64 bits have no place in a column.
         tame = [_tamed(row) for row in rows]
@@ -142,6 +145,16 @@ def nothing() -> Batch:
     return pa.RecordBatch.from_pylist([], schema=_OPEN)
 
 
+def unplain_in(batch: Batch) -> int:
+    """Of how many rows the columns are only hints."""
+    return int(batch.num_rows - batch.column("is_plain").true_count)
+
+
+def own_time(row: Row) -> int | None:
+    """A row's time where its column can hold it."""
+    return row.time_us if row.time_us is None or row.time_us in _FITTING["time_us"] else None
+
+
 def table_of(batches: Sequence[Batch]) -> Any:
     """Batches side by side, nothing copied."""
     return pa.Table.from_batches(batches, schema=_OPEN)
@@ -162,15 +175,16 @@ def write_parquet(
             "version": _META_VERSION,
             **extent._asdict(),
             "clusters": sorted(extent.clusters),
+            "unplain": sum(unplain_in(batch) for batch in batches),
             "lines_size": lines_size,
         }
     )
-    schema = table.schema.with_metadata({_META: meta.encode("utf-8")})
     with pq.ParquetWriter(
-        str(path), schema, compression="zstd", compression_level=1, store_schema=False
+        str(path), table.schema, compression="zstd", compression_level=1, store_schema=False
     ) as writer:
         for at in range(0, table.num_rows, _ROWS_OF_A_GROUP):
             writer.write_table(table.slice(at, _ROWS_OF_A_GROUP))
+        writer.add_key_value_metadata({_META: meta.encode("utf-8")})
     handle = os.open(path, os.O_RDWR)
     try:
         os.fsync(handle)
@@ -196,7 +210,7 @@ def read_meta(path: Path) -> Meta | None:
         told["untimed"],
         frozenset(told["clusters"]),
     )
-    return Meta(extent, footer.num_rows, told["lines_size"])
+    return Meta(extent, footer.num_rows, told["unplain"], told["lines_size"])
 
 
 def is_readable(path: Path) -> bool:
@@ -260,9 +274,9 @@ def _tamed(row: Row) -> Row:
     sources = tuple(_fitting(each) for each in row.source_ips)
     if sources != row.source_ips:
         changes["source_ips"] = sources
-    for name in ("status", "time_us"):
+    for name, fitting_numbers in _FITTING.items():
         number: int | None = getattr(row, name)
-        if number is not None and number not in _INT64:
+        if number is not None and number not in fitting_numbers:
             changes[name] = None
     return row._replace(**changes, is_plain=False) if changes else row
 

@@ -7,18 +7,34 @@ from types import TracebackType
 from typing import NamedTuple, Self
 
 from barrelman.errors import Place, StoreError
+from barrelman.records.where import Where
 from barrelman.store.bounds import Bounds, Span, bounds_of
 from barrelman.store.folder import DataFolder, failure
+from barrelman.store.foreign import ForeignShelf
 from barrelman.store.frames import Frame, clipped, frame_of
 from barrelman.store.log import LogWriter
+from barrelman.store.lookup import Lookup, StoredLine
 from barrelman.store.part import OpenPart
 from barrelman.store.recovery import recover
+from barrelman.store.search import By, Count, Order, RowRef
+from barrelman.store.searcher import Searcher
 from barrelman.store.segments import Describe
 from barrelman.store.shelf import Shelf
 from barrelman.store.view import Broken, View, blocks_of, size_of
 from barrelman.store.writer import Incoming, Retired, Stored, StoreOptions, Writer
 
-__all__ = ["EventStore", "Frame", "Incoming", "Retired", "Stats", "StoreOptions", "Stored"]
+__all__ = [
+    "Count",
+    "EventStore",
+    "Frame",
+    "Incoming",
+    "Retired",
+    "RowRef",
+    "Stats",
+    "StoreOptions",
+    "Stored",
+    "StoredLine",
+]
 
 _NO_SPAN: Span = (None, None)
 
@@ -43,10 +59,17 @@ class Stats(NamedTuple):
 class EventStore:
     """All events. `append`, `seal_if_due` and `retire` are one thread's, the rest is any one's."""
 
-    def __init__(self, folder: DataFolder, shelf: Shelf, writer: Writer | None) -> None:
+    def __init__(
+        self,
+        folder: DataFolder,
+        shelf: Shelf | ForeignShelf,
+        writer: Writer | None,
+        searcher: Searcher,
+    ) -> None:
         self._folder = folder
         self._shelf = shelf
         self._writer = writer
+        self._searcher = searcher
         self.notes: list[str] = []
         """What was tidied up when it was opened: nothing that was acknowledged."""
 
@@ -64,6 +87,9 @@ class EventStore:
         `describe` decodes a line again. What was lost by damage is told in `faults`.
         """
         options = options or StoreOptions()
+        if folder.read_only:
+            foreign = ForeignShelf(folder, describe=describe)
+            return cls(folder, foreign, None, _searcher(folder, foreign, describe, options))
         found = recover(folder, describe)
         if found.parts:
             log = LogWriter.resume(found.parts[-1].log, size=found.last_size)
@@ -84,7 +110,7 @@ class EventStore:
         except BaseException:
             log.close()
             raise
-        store = cls(folder, shelf, writer)
+        store = cls(folder, shelf, writer, _searcher(folder, shelf, describe, options))
         store.notes += found.notes
         return store
 
@@ -139,6 +165,55 @@ class EventStore:
         )
         return self._frames(self._shelf.view(), bounds)
 
+    def select(
+        self,
+        where: Where,
+        *,
+        first_seq: int | None = None,
+        last_seq: int | None = None,
+        arrival_us: Span = _NO_SPAN,
+        time_us: Span = _NO_SPAN,
+        clusters: Collection[str] | None = None,
+        by: By = "seq",
+        order: Order = "asc",
+        limit: int = 1000,
+        after: RowRef | None = None,
+    ) -> list[RowRef]:
+        """The first `limit` rows beyond `after` that meet the condition or are not plain.
+
+        Of those that are not plain (`RowRef.is_plain`) the caller judges the lines, and asks for
+        more, from the last ref on, where too few of them remain. `by` time is by a row's own,
+        else by its arrival. Bounds are included; where one of time is given, plain rows without
+        a time are outside.
+        """
+        bounds = bounds_of(
+            seq=(first_seq, last_seq), arrival_us=arrival_us, time_us=time_us, clusters=clusters
+        )
+        return self._searcher.select(where, bounds, by=by, order=order, limit=limit, after=after)
+
+    def count(
+        self,
+        where: Where,
+        *,
+        first_seq: int | None = None,
+        last_seq: int | None = None,
+        arrival_us: Span = _NO_SPAN,
+        time_us: Span = _NO_SPAN,
+        clusters: Collection[str] | None = None,
+    ) -> Count:
+        """How many plain rows meet the condition, and refs of all that are not plain."""
+        bounds = bounds_of(
+            seq=(first_seq, last_seq), arrival_us=arrival_us, time_us=time_us, clusters=clusters
+        )
+        return self._searcher.count(where, bounds)
+
+    def fetch(self, refs: Sequence[RowRef]) -> Iterator[StoredLine]:
+        """The rows of `refs` with their lines, in that order; what is kept no longer is left out.
+
+        Neighbours are cheap, scattered rows cost unpacking a frame each.
+        """
+        return Lookup(self._shelf.view, self._tell).lines(refs)
+
     def stats(self) -> Stats:
         """What is stored, in numbers; costs little."""
         view = self._shelf.view()
@@ -159,6 +234,7 @@ class EventStore:
 
     def close(self) -> None:
         """Ends what goes on in the background; twice is once."""
+        self._searcher.close()
         if self._writer is not None:
             self._writer.close()
             self._writer = None
@@ -215,3 +291,15 @@ class EventStore:
         gap = broken.gap
         rows = "events" if gap.head is None else f"{gap.head.rows} events"
         self._shelf.fault(f"{broken.path.name}: {rows} at {gap.at:,} are broken")
+
+
+def _searcher(
+    folder: DataFolder, shelf: Shelf | ForeignShelf, describe: Describe, options: StoreOptions
+) -> Searcher:
+    return Searcher(
+        folder,
+        shelf,
+        describe=describe,
+        memory=options.search_memory,
+        threads=options.search_threads,
+    )

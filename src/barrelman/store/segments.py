@@ -18,6 +18,7 @@ from barrelman.store.columns import (
     appended,
     batch_of,
     read_meta,
+    unplain_in,
     write_parquet,
 )
 from barrelman.store.folder import failure, sync_folder
@@ -46,6 +47,8 @@ class Segment(NamedTuple):
     """Its files without their endings."""
     extent: Extent
     rows: int
+    unplain: int
+    """Of how many the columns are only hints."""
     size: int
     """Bytes of both files."""
 
@@ -99,7 +102,7 @@ def load(stem: Path) -> Segment | None:
     meta = read_meta(columns)
     if meta is None or meta.lines_size != size:
         return None
-    return Segment(stem, meta.extent, meta.rows, size + columns.stat().st_size)
+    return Segment(stem, meta.extent, meta.rows, meta.unplain, size + columns.stat().st_size)
 
 
 def stems_in(folder: Path) -> dict[Path, set[str]]:
@@ -257,9 +260,11 @@ def _drafted(
         os.fsync(file.fileno())
     assert extent is not None
     columns = _with_ending(stem, ".parquet" + _DRAFT)
-    write_parquet(columns, batches(), cuts=cuts, extent=extent, lines_size=size)
+    made = batches()
+    write_parquet(columns, made, cuts=cuts, extent=extent, lines_size=size)
     count = sum(cut.rows for cut in cuts)
-    return Segment(stem, extent, count, size + columns.stat().st_size)
+    unplain = sum(unplain_in(batch) for batch in made)
+    return Segment(stem, extent, count, unplain, size + columns.stat().st_size)
 
 
 def _swap(stem: Path) -> None:

@@ -56,8 +56,8 @@ class Shelf:
         """Parts that no row is added to any more, oldest first."""
         return self._closed
 
-    def view(self) -> View:
-        """All of it, as one value."""
+    def view(self, *, with_columns: bool = True) -> View:
+        """All of it, as one value; its columns are always there."""
         with self._lock:
             return View(self._segments, (*self._closed, self._open.now()), self._next_seq)
 

@@ -12,7 +12,7 @@ from barrelman.errors import Place, StoreError
 from barrelman.records.frozen import frozen
 from barrelman.records.rows import Row
 from barrelman.store.bounds import Bounds
-from barrelman.store.columns import Batch, Keys, batch_of, keys_in, read_keys
+from barrelman.store.columns import Batch, Keys, batch_of, keys_in, own_time, read_keys
 from barrelman.store.folder import DataFolder, sync_folder
 from barrelman.store.frames import Block, Head
 from barrelman.store.log import GROUP_BYTES, LogWriter
@@ -351,7 +351,7 @@ def _block(
     lines = b"\n".join([*[row.line for row in rows], b""])
     if lines.count(b"\n") != len(rows):
         raise ValueError("a line holds a line feed")
-    times = [row.time_us for row in rows if row.time_us is not None]
+    times = [time_us for row in rows if (time_us := own_time(row)) is not None]
     head = Head(
         first_seq,
         len(rows),
