@@ -147,8 +147,11 @@ class Database:
         """What is damaged in an SQLite file, one sentence each; reads all of it."""
         if self._readers.dialect.name != "sqlite":
             return []
-        with self.reading() as connection:
-            found = connection.exec_driver_sql("PRAGMA quick_check(20)").scalars().all()
+        try:
+            with self.reading() as connection:
+                found = connection.exec_driver_sql("PRAGMA quick_check(20)").scalars().all()
+        except StoreError as error:  # damaged beyond what a check gets through
+            return [error.message]
         return [str(line) for line in found if line != "ok"]
 
     def backup(self, path: Path) -> None:

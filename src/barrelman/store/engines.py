@@ -13,7 +13,13 @@ from typing import Any, Final
 
 from sqlalchemy import Engine, create_engine, event
 from sqlalchemy.engine import URL, make_url
-from sqlalchemy.exc import ArgumentError, DBAPIError, InterfaceError, OperationalError
+from sqlalchemy.exc import (
+    ArgumentError,
+    DBAPIError,
+    InterfaceError,
+    NoSuchModuleError,
+    OperationalError,
+)
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from sqlalchemy.pool import NullPool, QueuePool
 
@@ -116,7 +122,7 @@ def reading_engine(url: URL, *, read_only: bool) -> Engine:
 def _remote_engine(url: URL, **options: Any) -> Engine:
     try:
         return create_engine(url, **options)
-    except ModuleNotFoundError as error:
+    except (ModuleNotFoundError, NoSuchModuleError) as error:
         raise StoreError(
             f"the driver for {url.drivername} is not installed ({error})",
             hint="install it, as with: pip install 'psycopg[binary]'",
