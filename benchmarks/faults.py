@@ -29,6 +29,8 @@ from verdict import Verdict
 MIB = 1 << 20
 DISK_MIB = 192
 ATTACKS_PER_SECOND = 5.0
+# Small ones, so that there is always some on its way.
+FAULT_BATCH = 100
 RECOVERY_SECONDS = 60.0
 SMALL_SEGMENTS = "store.segment_bytes = 1_048_576\n"
 # Forward so much that every part of a day is another one.
@@ -79,10 +81,10 @@ time_t time(time_t *at) {
 """
 
 
-def loaded(server: Subject, rate: float) -> Load:
+def loaded(server: Subject, rate: float, *, first: int = 0) -> Load:
     share = ATTACKS_PER_SECOND / rate
-    plan = Plan(server.url, rate=rate, attack_share=share, retry_scale=0.2)
-    return Load(plan).start()
+    plan = Plan(server.url, rate=rate, attack_share=share, retry_scale=0.2, size=FAULT_BATCH)
+    return Load(plan, first=first).start()
 
 
 def ended(server: Subject, load: Load) -> Account:
@@ -195,9 +197,7 @@ def truncated(folder: Path, rate: float, seconds: float) -> Verdict:
     first = 0
     for kind, may_lose in (("parquet", False), ("zst", True)):
         with server.start():
-            load = Load(
-                Plan(server.url, rate=rate, attack_share=ATTACKS_PER_SECOND / rate), first=first
-            ).start()
+            load = loaded(server, rate, first=first)
             eventually(server, _sealed(server, kind), seconds=60, what="closed segments")
             time.sleep(min(seconds, 5))
             load.stop()

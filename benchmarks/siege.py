@@ -266,7 +266,8 @@ def crowd(siege: Siege) -> None:
     with suppress(ValueError):
         resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, min(hard, wanted + 500)), hard))
     held: list[socket.socket] = []
-    for _ in range(wanted):
+    until = time.monotonic() + 30
+    while len(held) < wanted and time.monotonic() < until:
         try:
             held.append(socket.create_connection(("127.0.0.1", siege.server.port), 2.0))
         except OSError:
