@@ -88,11 +88,14 @@ def needs(role: Role) -> Callable[[Handler], Handler]:
 def check_role(caller: Caller, role: Role) -> None:
     if caller.may(role):
         return
-    hint = None
     if caller.kind == "local":
-        hint = "changes need a key: make one with `barrelman keys create`"
+        raise RefusedError(
+            "without a key, events are taken in and things can be read, and no more",
+            status=403,
+            hint=f"make one with `barrelman keys create NAME --role {role}`",
+        )
     raise RefusedError(
-        f"this needs the role {role}, and {caller.name} has {caller.role}", status=403, hint=hint
+        f"this needs the role {role}, and {caller.name} has {caller.role}", status=403
     )
 
 

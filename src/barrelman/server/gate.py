@@ -9,6 +9,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from barrelman.server.access import LOCAL, Caller
 from barrelman.server.authentication import Access
+from barrelman.server.intake import note_refusal
 from barrelman.server.peers import is_from_this_machine, refuse_other_origins
 from barrelman.server.problems import RefusedError
 from barrelman.server.throttle import Buckets
@@ -35,7 +36,11 @@ class Gate:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "http" and scope["path"] not in OPEN_PATHS:
-            caller = await self._caller(scope)
+            try:
+                caller = await self._caller(scope)
+            except RefusedError as error:
+                note_refusal(scope, error)
+                raise
             self._count(caller, scope["path"])
             scope.setdefault("state", {})["caller"] = caller
         await self._app(scope, receive, send)

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
-from functools import partial
+import time
+from collections.abc import Callable
 from typing import Any, Final
 
+import anyio
 from anyio import to_thread
 from starlette.requests import Request
 from starlette.responses import Response
 
 from barrelman.server.endpoints import Endpoint
 from barrelman.server.problems import to_json
+
+_FRESH_SECONDS: Final = 1.0
 
 
 async def is_alive(request: Request) -> Response:
@@ -19,14 +23,26 @@ async def is_alive(request: Request) -> Response:
 
 
 async def is_ready(request: Request) -> Response:
-    reasons: list[str] = await to_thread.run_sync(partial(_reasons, request.app.state.service))
+    reasons = await request.app.state.readiness.reasons()
     if reasons:
         return _answer({"status": "unavailable", "reasons": reasons}, status=503)
     return _answer({"status": "ok", "reasons": []})
 
 
-def _reasons(service: Any) -> list[str]:
-    return list(service.health().reasons)
+class Readiness:
+    """Asked by anyone, so looked up once a second at most, and not behind searches."""
+
+    def __init__(self, look: Callable[[], list[str]]) -> None:
+        self._look = look
+        self._lock = anyio.Lock()
+        self._found: tuple[list[str], float] | None = None
+
+    async def reasons(self) -> list[str]:
+        async with self._lock:
+            now = time.monotonic()
+            if self._found is None or now - self._found[1] >= _FRESH_SECONDS:
+                self._found = (await to_thread.run_sync(self._look), now)
+            return self._found[0]
 
 
 def _answer(value: dict[str, Any], *, status: int = 200) -> Response:

@@ -15,6 +15,7 @@ from typing import Any, Final
 from anyio import to_thread
 from starlette.requests import Request
 from starlette.responses import Response
+from starlette.types import Scope
 
 from barrelman.errors import BarrelmanError, StoreError, UsageError
 from barrelman.server.access import caller_of, check_cluster
@@ -59,8 +60,23 @@ def _cluster_of(request: Request) -> str:
         raise RefusedError(
             error.message, hint=error.hint, code="invalid_cluster", field="cluster"
         ) from None
-    check_cluster(caller_of(request), cluster)
+    try:
+        check_cluster(caller_of(request), cluster)
+    except RefusedError as error:
+        note_refusal(request.scope, error)
+        raise
     return cluster
+
+
+def note_refusal(scope: Scope, error: RefusedError) -> None:
+    """Counts what someone was turned away with who may not post for the cluster in the path.
+
+    Only where it is known: anyone could make up others. A key that has run out is noticed so.
+    """
+    kind, _, cluster = scope["path"].strip("/").partition("/")
+    service = scope["app"].state.service
+    if kind in ("audit", "events") and cluster in service.intake.clusters:
+        service.note_refused(cluster, error.code)
 
 
 async def _receipt_of(request: Request, cluster: str, *, is_list: bool) -> Any:
