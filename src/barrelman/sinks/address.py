@@ -198,7 +198,7 @@ def _plain_url(parts: SplitResult, scheme: str) -> str:
 
 
 def _default_name(kind: str, where: str) -> str:
-    return f"{kind}-{_NO_NAME.sub('-', where.lower())}"[:60].strip("-")
+    return f"{kind}-{_NO_NAME.sub('-', where.lower()).strip('-')}"[:60].strip("-")
 
 
 def _with_options(settings: SinkSettings, options: Mapping[str, list[str]]) -> SinkSettings:

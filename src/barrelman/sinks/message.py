@@ -114,13 +114,16 @@ def message_of(
         created_us = parse_instant_us(document.get("@timestamp")) or 0
     rule_name = one_line(str(document.get(f"{_RULE}name", "") or "unnamed rule"))
     cluster = one_line(next((str(value) for value in _CLUSTER.values(document)), ""))
-    reason = one_line(str(document.get("kibana.alert.reason", "") or rule_name), _MOST_WHY)
-    told = f"{deed.who or 'someone'} {deed.what}" if deed.what else ""
-    title = rule_name + (f": {told}" if told else "") + (f" ({cluster})" if cluster else "")
+    severity = _severity(document)
+    reason = _reason(document, severity, rule_name)
+    told = f"{deed.who or 'someone'} {deed.what}" if deed.what else reason
+    where = f" ({cluster})" if cluster and deed.what else ""
+    title = f"{rule_name}: {told}{where}" if told != rule_name else rule_name
+    note = str(document.get(f"{_RULE}note") or "")
     return Message(
         alert_id=one_line(alert_id),
         created_us=created_us,
-        severity=_severity(document),
+        severity=severity,
         risk_score=_number(document.get("kibana.alert.risk_score")),
         rule_id=one_line(str(document.get(f"{_RULE}rule_id", ""))),
         rule_name=rule_name,
@@ -140,7 +143,7 @@ def message_of(
         references=tuple(
             each for each in _texts(document.get(f"{_RULE}references")) if _is_web(each)
         ),
-        note=str(document.get(f"{_RULE}note") or ""),
+        note="" if note == document.get(f"{_RULE}description") else note,
         is_test=document.get("barrelman.test") is True,
         document=document,
     )
@@ -174,6 +177,12 @@ def first_sentence(text: str) -> str:
     plain = " ".join(text.lstrip("# \t\r\n")[: 4 * _MOST_WHY].split())
     found = _SENTENCE_END.search(plain)
     return one_line(plain[: found.end()] if found else plain, _MOST_WHY)
+
+
+def _reason(document: JsonObject, severity: str, rule_name: str) -> str:
+    """The alert's reason; what it says of severity and rule stands beside it in any message."""
+    reason = str(document.get("kibana.alert.reason") or "")
+    return one_line(reason.replace(f" ({severity} alert {rule_name})", "") or rule_name, _MOST_WHY)
 
 
 def _why(document: JsonObject) -> str:
