@@ -27,7 +27,8 @@ ROLES: Final = ("viewer", "analyst", "engineer", "admin", "intake")
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._@ -]{0,99}", re.ASCII)
 _CLUSTER = re.compile(r"(?!\.{1,2}\Z)[A-Za-z0-9._-]{1,100}", re.ASCII)
-_ID_BYTES: Final = 12
+# In hex: an id never begins with a dash, which a command line would take for an option.
+_ID_BYTES: Final = 10
 _SECRET_BYTES: Final = 32
 _SALT_BYTES: Final = 16
 _LEAST_PASSWORD: Final = 12
@@ -123,7 +124,7 @@ def create(
         )
     secret, salt = secrets.token_urlsafe(_SECRET_BYTES), secrets.token_hex(_SALT_BYTES)
     key = ApiKey(
-        id=secrets.token_urlsafe(_ID_BYTES),
+        id=secrets.token_hex(_ID_BYTES),
         name=name,
         role=role,
         clusters=bound,
