@@ -16,7 +16,8 @@ import pytest
 from hostile import HEAD
 
 from barrelman.errors import BarrelmanError, StoreError
-from barrelman.settings.follow import Follower, FollowState
+from barrelman.settings.follow import Follower
+from barrelman.settings.followed import FollowState
 from barrelman.store.database import Database
 from barrelman.store.offsets import OffsetBook
 
@@ -31,7 +32,7 @@ def ids(data: bytes) -> list[int]:
     return [int(line.split(b'"auditID":"')[1][:8]) for line in data.splitlines() if line]
 
 
-class Full(BarrelmanError):
+class FullError(BarrelmanError):
     retry_after_seconds = 0.01
 
     def __init__(self) -> None:
@@ -52,7 +53,7 @@ class Intake:
     def give(self, chunk: bytes, cluster: str, source: str) -> Future[Any]:
         if self.refuses:
             self.refuses -= 1
-            raise Full
+            raise FullError
         future: Future[Any] = Future()
         if self.fails:
             self.fails -= 1
@@ -604,9 +605,12 @@ def test_in_a_thread(bench: Bench) -> None:
     bench.append(lines(0, 1000))
     follower = bench.follow()
     follower.start()
-    writer = threading.Thread(
-        target=lambda: [bench.append(lines(n, n + 1)) for n in range(1000, 1020)]
-    )
+
+    def write() -> None:
+        for number in range(1000, 1020):
+            bench.append(lines(number, number + 1))
+
+    writer = threading.Thread(target=write)
     writer.start()
     writer.join()
     deadline = time.monotonic() + 5

@@ -3,11 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import NamedTuple, TypeAlias
 
+from barrelman.errors import UsageError
 from barrelman.settings.config import Config
+from barrelman.settings.keytypes import keys_of
+from barrelman.settings.sinktable import SinkTable
+from barrelman.sinks.address import settings_of
 
 Steps: TypeAlias = tuple[str | int, ...]
+"""The way to a key: names of tables, numbers within lists."""
 
 
 class Conflict(NamedTuple):
@@ -23,6 +29,15 @@ def find_conflicts(config: Config) -> Iterator[Conflict]:
     yield from _tls(config)
     yield from _sizes(config)
     yield from _repeated(config)
+    yield from _sinks(config)
+
+
+def find_missing(config: Config) -> Iterator[Conflict]:
+    """Rules and exceptions that are not there: a service starts without them, and says so."""
+    for name in ("paths", "exceptions"):
+        for path in getattr(config.rules, name):
+            if not Path(path).exists():
+                yield Conflict((("rules", name),), f"rules.{name}: there is no '{path}'")
 
 
 def _tls(config: Config) -> Iterator[Conflict]:
@@ -74,6 +89,27 @@ def _sizes(config: Config) -> Iterator[Conflict]:
         message = "store.retention_bytes is less than two segments (store.segment_bytes)"
         keys = (("store", "retention_bytes"), ("store", "segment_bytes"))
         yield Conflict(keys, message, "only whole segments are deleted")
+
+
+def _sinks(config: Config) -> Iterator[Conflict]:
+    """What the sinks themselves say. Of a table with a wrong key nothing else is asked."""
+    for number, table in enumerate(config.sinks):
+        keys: tuple[Steps, ...] = (("sinks", number),)
+        keys += tuple(("sinks", number, name) for name in keys_of(SinkTable))
+        try:
+            template = table.get("template")
+            settings_of(table, template=None if template is None else read_template(str(template)))
+        except UsageError as error:
+            yield Conflict(keys, error.message, error.hint)
+
+
+def read_template(path: str) -> str:
+    """The text of a sink's messages. Raises UsageError."""
+    try:
+        return Path(path).read_text(encoding="utf-8")
+    except (OSError, ValueError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8"
+        raise UsageError(f"the template '{path}' cannot be read: {reason}") from None
 
 
 def _repeated(config: Config) -> Iterator[Conflict]:

@@ -12,14 +12,14 @@ import re
 import tomllib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import field
-from typing import Any, Final, NamedTuple, TypeAlias
+from typing import Any, Final, NamedTuple
 
 from barrelman.errors import ConfigError, Place
 from barrelman.records.frozen import frozen
 from barrelman.rules.locate import Source, TomlLocator
 from barrelman.settings.config import SECTIONS, Config
-from barrelman.settings.configchecks import find_conflicts
-from barrelman.settings.keytypes import Key, keys_of, nearest, read_value, value_of_text
+from barrelman.settings.configchecks import Conflict, Steps, find_conflicts
+from barrelman.settings.keytypes import Key, is_in_file, keys_of, nearest, read_value, value_of_text
 from barrelman.settings.sinktable import SinkTable
 
 PREFIX: Final = "BARRELMAN_"
@@ -27,9 +27,6 @@ _MOST_BYTES: Final = 4 * 1024 * 1024
 _MOST_SECRET_BYTES: Final = 64 * 1024
 _KEY_BEFORE = re.compile(r"""([A-Za-z0-9_-]+|"(?:[^"\\]|\\.)*"|'[^']*')[ \t]*=[ \t]*\Z""")
 _TOML_PLACE = re.compile(r" \(at (?:line (\d+), column (\d+)|end of document)\)\Z")
-
-Steps: TypeAlias = tuple[str | int, ...]
-"""The way to a key: names of tables, numbers within lists."""
 
 
 class Flag(NamedTuple):
@@ -47,8 +44,12 @@ class LoadedConfig:
 
     config: Config | None
     errors: tuple[ConfigError, ...] = ()
-    given: Mapping[Steps, str] = field(default_factory=dict)
-    """Where each key that was set was set: a path with line, a variable, a flag."""
+    places: Mapping[Steps, Place] = field(default_factory=dict)
+    """Where each key that was set was set: in the file, by a variable, by a flag."""
+
+    def placed(self, conflicts: Iterable[Conflict]) -> list[ConfigError]:
+        """Each at the first of its keys that was set."""
+        return [_at_fault(conflict, self.places) for conflict in conflicts]
 
 
 def load_config(
@@ -116,10 +117,8 @@ class _Loading:
         config = _build(self.tree)
         for conflict in find_conflicts(config):
             if self.wrong.isdisjoint(conflict.keys):
-                place = next((self.places[k] for k in conflict.keys if k in self.places), Place())
-                self.errors.append(ConfigError(conflict.message, place=place, hint=conflict.hint))
-        given = {steps: str(place) for steps, place in self.places.items()}
-        return LoadedConfig(None if self.errors else config, tuple(self.errors), given)
+                self.errors.append(_at_fault(conflict, self.places))
+        return LoadedConfig(None if self.errors else config, tuple(self.errors), self.places)
 
     # Tables and keys
 
@@ -141,7 +140,7 @@ class _Loading:
         for name, inner in value.items():
             if name in known:
                 self._take_key(layer, (*steps, name), known[name], inner)
-            elif (bare := _without_file(name)) in known and known[bare].is_secret:
+            elif (bare := _without_file(name)) in known and is_in_file(known[bare]):
                 self._take_secret_file(layer, (*steps, bare), known[bare], inner, named=name)
                 if bare in value:
                     error = ConfigError(f"both '{bare}' and '{name}' are given", hint="keep one")
@@ -309,7 +308,7 @@ class _FileLayer(_Layer):
         return source.place(start)
 
     def rebased(self, key: Key, value: Any) -> Any:
-        if key.kind == "path":
+        if key.kind == "path" and value != "-":
             return self._absolute(value)
         if key.kind == "list of paths":
             return tuple(map(self._absolute, value))
@@ -332,6 +331,11 @@ class _Elsewhere(_Layer):
 
     def rebased(self, key: Key, value: Any) -> Any:
         return self._layer.rebased(key, value)
+
+
+def _at_fault(conflict: Conflict, places: Mapping[Steps, Place]) -> ConfigError:
+    place = next((places[key] for key in conflict.keys if key in places), Place())
+    return ConfigError(conflict.message, place=place, hint=conflict.hint)
 
 
 def _build(tree: Mapping[str, Any]) -> Config:

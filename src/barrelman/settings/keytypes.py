@@ -70,7 +70,7 @@ def choice(
     return _field(Key("choice", doc, default, choices=tuple(choices), is_required=is_required))
 
 
-def switch(default: bool, doc: str) -> Any:
+def switch(default: bool | None, doc: str) -> Any:
     return _field(Key("true or false", doc, default))
 
 
@@ -112,8 +112,18 @@ def paths(doc: str, *, is_required: bool = False) -> Any:
     return _field(Key("list of paths", doc, (), is_required=is_required))
 
 
+def text_table(doc: str) -> Any:
+    """Names and texts; secrets may be among them."""
+    return _field(Key("table of texts", doc, None, is_secret=True))
+
+
 def tables(table: type[Any], doc: str) -> Any:
     return _field(Key("list of tables", doc, (), table=table))
+
+
+def is_in_file(key: Key) -> bool:
+    """Whether `NAME_file` may name a file that holds the value."""
+    return key.is_secret and key.kind == "text"
 
 
 def keys_of(table: type[Any]) -> dict[str, Key]:
@@ -129,6 +139,8 @@ def read_value(key: Key, value: object) -> Any:
     """A value as TOML gives it -> the value of the setting. Raises ConfigError without a place."""
     if key.kind in ("list of texts", "list of paths"):
         return _read_texts(key, value)
+    if key.kind == "table of texts":
+        return _read_text_table(key, value)
     if key.kind == "true or false":
         if not isinstance(value, bool):
             raise _wrong_type(key, value)
@@ -161,7 +173,7 @@ def value_of_text(key: Key, written: str) -> object:
         return bare
     if key.kind.startswith("list") and not bare.startswith("["):
         return [part.strip() for part in bare.split(",") if part.strip()]
-    if key.kind.startswith("list"):
+    if key.kind.startswith(("list", "table")):
         return _toml_value(bare)
     return written.rstrip("\n") if key.is_secret else bare
 
@@ -203,6 +215,15 @@ def _read_texts(key: Key, value: object) -> tuple[str, ...]:
     if key.is_required and not value:
         raise ConfigError("the list is empty")
     return tuple(value)
+
+
+def _read_text_table(key: Key, value: object) -> dict[str, str]:
+    if not isinstance(value, dict):
+        raise _wrong_type(key, value)
+    for name, each in value.items():
+        if not isinstance(each, str):
+            raise ConfigError(f"'{name}' must be a text, not {_type_of(each)}")
+    return dict(value)
 
 
 def _scaled(

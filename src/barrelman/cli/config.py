@@ -1,0 +1,73 @@
+"""`barrelman config`: what may be set, and whether a file is right."""
+
+from __future__ import annotations
+
+import os
+import sys
+
+import click
+
+_EPILOG = """
+\b
+Examples:
+  barrelman config show > barrelman.toml      a file to begin with
+  barrelman config check barrelman.toml
+  barrelman config show barrelman.toml        what holds, and since where
+
+\b
+Exit codes: 0 all fine, 2 something is wrong.
+"""
+
+
+@click.group(epilog=_EPILOG)
+def config() -> None:
+    """Shows and checks the configuration of the service.
+
+    Environment variables (BARRELMAN_SERVER__LISTEN and the like) count as they do for `serve`.
+    """
+
+
+@config.command()
+@click.argument("file", required=False, metavar="[FILE]")
+def check(file: str | None) -> int:
+    """Says all that is wrong with FILE and the environment, with the place of each."""
+    from barrelman.cli.printing import readable  # what only these commands need is loaded here
+    from barrelman.settings.configchecks import find_missing
+    from barrelman.settings.configload import load_config
+
+    loaded = load_config(file, environment=os.environ)
+    errors = [*loaded.errors]
+    if loaded.config is not None:
+        errors += loaded.placed(find_missing(loaded.config))
+    for error in errors:
+        sys.stderr.write(readable(str(error)) + "\n")
+    name = file or "the environment"
+    if errors:
+        count = f"{len(errors)} problems" if len(errors) > 1 else "1 problem"
+        sys.stderr.write(readable(f"{name}: {count}") + "\n")
+        return 2
+    click.echo(readable(f"{name}: all fine"))
+    return 0
+
+
+@config.command()
+@click.argument("file", required=False, metavar="[FILE]")
+def show(file: str | None) -> int:
+    """Prints every key with its default; with FILE, what holds and where it was set.
+
+    Secrets are not shown.
+    """
+    from barrelman.cli.printing import readable
+    from barrelman.settings.configload import load_config
+    from barrelman.settings.configtext import config_toml, defaults_toml
+
+    if file is None:
+        click.echo(defaults_toml(), nl=False)
+        return 0
+    loaded = load_config(file, environment=os.environ)
+    if loaded.config is None:
+        for error in loaded.errors:
+            sys.stderr.write(readable(str(error)) + "\n")
+        return 2
+    click.echo(readable(config_toml(loaded)), nl=False)
+    return 0
