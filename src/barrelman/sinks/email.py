@@ -23,6 +23,10 @@ from barrelman.sinks.tls import tls_context
 from barrelman.sinks.wording import one_line
 
 _SENDER: Final = "barrelman@localhost"
+# Folded at 78 characters, a subject begins on a second line, and some readers show the fold. What
+# is not ASCII has to be folded.
+_WHOLE: Final = SMTP.clone(max_line_length=900)
+_FOLDED: Final = SMTP.clone(max_line_length=76)
 _MOST_SUBJECT: Final = 200
 _MOST_NOTE: Final = 8000
 _COLORS: Final = {"low": "#3b82c4", "medium": "#b88a00", "high": "#d05a10", "critical": "#c4201d"}
@@ -82,7 +86,7 @@ class EmailSink:
         return mail
 
     def _bare(self, subject: str, key: str, at_us: int) -> EmailMessage:
-        mail = EmailMessage(policy=SMTP)
+        mail = EmailMessage(policy=_WHOLE if subject.isascii() else _FOLDED)
         mail["From"] = self._sender
         mail["To"] = ", ".join(self._settings.recipients)
         mail["Subject"] = one_line(subject, _MOST_SUBJECT)
