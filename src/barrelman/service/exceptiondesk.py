@@ -27,6 +27,7 @@ from barrelman.service.exceptionshape import (
 from barrelman.service.rulebulk import copy_list
 from barrelman.service.rulechanges import Hand, change_rule, find_rule
 from barrelman.service.ruleshape import params_of as rule_params
+from barrelman.service.valuelistdesk import ValueListDesk
 from barrelman.store import audit, exceptions
 from barrelman.store.database import Database
 from barrelman.store.exceptions import StoredItem, StoredList
@@ -75,6 +76,7 @@ class ExceptionDesk:
         self.database = database
         self.clock = clock
         self.reload = reload
+        self.values = ValueListDesk(database, clock=clock, reload=reload)
 
     def hand(self, by: str) -> Hand:
         """Who changes something now."""

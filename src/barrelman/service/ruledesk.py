@@ -37,6 +37,7 @@ if TYPE_CHECKING:
 JsonObject: TypeAlias = dict[str, Any]
 _T = TypeVar("_T")
 
+OPEN_GAPS: Final = ("unfilled", "in progress")
 STATUS_ORDER: Final = {
     "succeeded": 0,
     "going to run": 10,
@@ -71,7 +72,7 @@ class Query:
     page: int = 1
     per_page: int = 20
     gaps_ms: tuple[int, int] | None = None
-    gap_statuses: Collection[str] = ("unfilled", "in progress")
+    gap_statuses: Collection[str] = OPEN_GAPS
 
 
 class RuleDesk:
