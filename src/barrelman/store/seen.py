@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import sqlite3
 import struct
+import threading
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -19,9 +20,9 @@ _MINUTE_US = 60_000_000
 # Minutes before 1970 count, too: 32 bits reach 4,000 years back and on.
 _FIRST_MINUTE = -(1 << 31)
 _KEY = struct.Struct(">IQI")
-_CACHE_KIB = 24_000
+_CACHE_KIB = 16_000
 _FLUSH_KEYS = 20_000
-_MOST_PENDING = 400_000
+_MOST_WAITING = 300_000
 _FORGET_KEYS = 20_000
 
 # Keys come as one value, 16 bytes each: a step of SQLite per key would let go of the interpreter's
@@ -34,6 +35,7 @@ _FORGET = """DELETE FROM seen WHERE k IN
     (SELECT k FROM seen WHERE k >= :low AND k < :high LIMIT :count)"""
 _LAST = """INSERT INTO minutes VALUES (?, ?)
     ON CONFLICT (minute) DO UPDATE SET last_us = max(last_us, excluded.last_us)"""
+_THROUGH = "INSERT OR REPLACE INTO state VALUES ('through', :seq)"
 _SCHEMA = """
     CREATE TABLE IF NOT EXISTS seen (k BLOB PRIMARY KEY) WITHOUT ROWID;
     CREATE TABLE IF NOT EXISTS minutes (minute INTEGER PRIMARY KEY, last_us INTEGER NOT NULL);
@@ -41,15 +43,29 @@ _SCHEMA = """
 """
 
 
-class Seen:
-    """Keys of stored events. One thread at a time."""
+class _Waiting:
+    """Keys that are not on disk yet, and the last arrival in each minute of theirs."""
 
-    def __init__(self, path: Path, connection: sqlite3.Connection) -> None:
+    def __init__(self) -> None:
+        self.keys: set[bytes] = set()
+        self.minutes: dict[int, int] = {}
+
+
+class Seen:
+    """Keys of stored events. One thread asks and enters; any one may flush and forget.
+
+    While keys are written, what they were taken from stays in sight until they are on disk.
+    """
+
+    def __init__(self, path: Path, asking: sqlite3.Connection, writing: sqlite3.Connection) -> None:
         self._path = path
-        self._connection = connection
-        self._pending: set[bytes] = set()
-        self._minutes: dict[int, int] = {}
-        """Minutes of the pending keys: the last arrival in each."""
+        self._asking = asking
+        self._writing = writing
+        self._lock = threading.Lock()
+        """Held while there is writing."""
+        self._older_lock = threading.Lock()
+        self._newest = _Waiting()
+        self._older: tuple[_Waiting, ...] = ()
         self._through = self._read_through()
         self.is_corrupt = False
         """Whether the file was found to be broken."""
@@ -57,17 +73,18 @@ class Seen:
     @classmethod
     def open(cls, path: Path) -> Seen:
         """Raises `sqlite3.DatabaseError` where the file is no database."""
-        connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
+        writing = _connected(path)
         try:
-            # Nobody else reads it: so no second file for what processes share.
-            connection.execute("PRAGMA locking_mode = EXCLUSIVE")
-            connection.execute("PRAGMA journal_mode = WAL")
-            connection.execute("PRAGMA synchronous = FULL")
-            connection.execute(f"PRAGMA cache_size = -{_CACHE_KIB}")
-            connection.executescript(_SCHEMA)
-            return cls(path, connection)
+            writing.executescript(_SCHEMA)
+            asking = _connected(path)
         except BaseException:
-            connection.close()
+            writing.close()
+            raise
+        try:
+            return cls(path, asking, writing)
+        except BaseException:
+            asking.close()
+            writing.close()
             raise
 
     @property
@@ -78,103 +95,135 @@ class Seen:
     @property
     def is_due(self) -> bool:
         """Whether enough keys wait to be written."""
-        return len(self._pending) >= _FLUSH_KEYS
+        return len(self._newest.keys) >= _FLUSH_KEYS
+
+    @property
+    def is_behind(self) -> bool:
+        """Whether so many keys wait that they begin to fill memory."""
+        return len(self._newest.keys) + sum(len(each.keys) for each in self._older) >= _MOST_WAITING
 
     def again(self, keys: Sequence[bytes]) -> set[int]:
         """Which of these keys came before, in the store or earlier in `keys`, by position."""
         again: set[int] = set()
         distinct = set(keys)
-        if len(distinct) < len(keys) or not self._pending.isdisjoint(distinct):
+        # In this order: a key may be on its way from the newest to the older ones to the disk.
+        for waiting in (self._newest, *self._older):
+            if not waiting.keys.isdisjoint(distinct):
+                again.update(at for at, key in enumerate(keys) if key in waiting.keys)
+        if len(distinct) < len(keys):
             met: set[bytes] = set()
             for at, key in enumerate(keys):
-                if key in met or key in self._pending:
+                if key in met:
                     again.add(at)
                 met.add(key)
         for at in range(0, len(keys), _FLUSH_KEYS):
             part = keys[at : at + _FLUSH_KEYS]
-            (known,) = self._do(_KNOWN, {"keys": b"".join(part), "count": len(part)}).fetchone()
+            values = {"keys": b"".join(part), "count": len(part)}
+            (known,) = self._do(self._asking, _KNOWN, values).fetchone()
             if known is not None:
                 again.update(at + int(each) for each in known.split(","))
         return again
 
     def enter(self, keys: Sequence[bytes], *, arrival_us: int) -> None:
         """Remembers keys of rows that are in the log."""
-        self._pending.update(keys)
+        waiting = self._newest
+        waiting.keys.update(keys)
         for minute in {key[:4] for key in keys}:
             number = int.from_bytes(minute, "big")
-            self._minutes[number] = max(arrival_us, self._minutes.get(number, arrival_us))
+            waiting.minutes[number] = max(arrival_us, waiting.minutes.get(number, arrival_us))
 
-    def refuse_if_behind(self) -> None:
-        """Raises where keys could not be written for so long that they would fill memory."""
-        if len(self._pending) >= _MOST_PENDING:
-            self.flush(through=self._through)
+    def set_apart(self) -> None:
+        """What was entered up to now is for the next flush. For the thread that enters."""
+        with self._older_lock:
+            self._older = (*self._older, self._newest)
+        self._newest = _Waiting()
 
     def flush(self, *, through: int) -> None:
-        """Writes what waits, durably; with it the keys of all rows before `through` are."""
-        if not self._pending and through == self._through:
-            return
-        keys = sorted(self._pending)
-        self._do("BEGIN IMMEDIATE")
+        """Writes what was set apart, durably; with it the keys of all rows before `through` are."""
+        with self._lock:
+            older = self._older
+            keys = sorted({key for each in older for key in each.keys})
+            if keys or through > self._through:
+                self._write(keys, older, max(through, self._through))
+            with self._older_lock:
+                self._older = self._older[len(older) :]
+
+    def forget(self, before_us: int) -> int:
+        """Deletes some keys of minutes in which nothing arrived since; how many."""
+        with self._lock:
+            low = self._do(
+                self._writing,
+                "SELECT minute FROM minutes WHERE last_us < :before ORDER BY minute LIMIT 1",
+                {"before": before_us},
+            ).fetchone()
+            if low is None or any(low[0] in each.minutes for each in (*self._older, self._newest)):
+                return 0
+            span = {"low": low[0].to_bytes(4, "big"), "high": (low[0] + 1).to_bytes(5, "big")[1:]}
+            gone = self._do(self._writing, _FORGET, {**span, "count": _FORGET_KEYS}).rowcount
+            if gone < _FORGET_KEYS:
+                gone_minute = {"minute": low[0]}
+                self._do(self._writing, "DELETE FROM minutes WHERE minute = :minute", gone_minute)
+            return gone
+
+    def close(self) -> None:
+        """Lets go of the file; what waits is in the log."""
+        self._asking.close()
+        self._writing.close()
+
+    def _write(self, keys: list[bytes], older: Sequence[_Waiting], through: int) -> None:
+        self._do(self._writing, "BEGIN IMMEDIATE")
         try:
             for at in range(0, len(keys), _FLUSH_KEYS):
                 part = keys[at : at + _FLUSH_KEYS]
-                self._do(_ENTER, {"keys": b"".join(part), "count": len(part)})
-            self._connection.executemany(_LAST, list(self._minutes.items()))
-            self._do("INSERT OR REPLACE INTO state VALUES ('through', :seq)", {"seq": through})
-            self._do("COMMIT")
+                self._do(self._writing, _ENTER, {"keys": b"".join(part), "count": len(part)})
+            for each in older:
+                self._writing.executemany(_LAST, list(each.minutes.items()))
+            self._do(self._writing, _THROUGH, {"seq": through})
+            self._do(self._writing, "COMMIT")
         except sqlite3.Error as error:
             self._undo()
             raise self._failure(error) from error
         except StoreError:
             self._undo()
             raise
-        self._pending.clear()
-        self._minutes.clear()
         self._through = through
 
-    def forget(self, before_us: int) -> int:
-        """Deletes some keys of minutes in which nothing arrived since; how many."""
-        low = self._do(
-            "SELECT minute FROM minutes WHERE last_us < :before ORDER BY minute LIMIT 1",
-            {"before": before_us},
-        ).fetchone()
-        if low is None or low[0] in self._minutes:
-            return 0
-        minute = low[0].to_bytes(4, "big")
-        bounds = {
-            "low": minute,
-            "high": (low[0] + 1).to_bytes(5, "big")[-4:],
-            "count": _FORGET_KEYS,
-        }
-        gone = self._do(_FORGET, bounds).rowcount
-        if gone < _FORGET_KEYS:
-            self._do("DELETE FROM minutes WHERE minute = :minute", {"minute": low[0]})
-        return gone
-
-    def close(self) -> None:
-        """Lets go of the file; what waits is in the log."""
-        self._connection.close()
-
     def _read_through(self) -> int:
-        found = self._connection.execute(
-            "SELECT value FROM state WHERE name = 'through'"
-        ).fetchone()
+        found = self._writing.execute("SELECT value FROM state WHERE name = 'through'").fetchone()
         return 0 if found is None else int(found[0])
 
-    def _do(self, statement: str, values: dict[str, object] | None = None) -> sqlite3.Cursor:
+    def _do(
+        self,
+        connection: sqlite3.Connection,
+        statement: str,
+        values: dict[str, object] | None = None,
+    ) -> sqlite3.Cursor:
         try:
-            return self._connection.execute(statement, values or {})
+            return connection.execute(statement, values or {})
         except sqlite3.Error as error:
             raise self._failure(error) from error
 
     def _undo(self) -> None:
-        if self._connection.in_transaction:
-            self._connection.rollback()
+        if self._writing.in_transaction:
+            self._writing.rollback()
 
     def _failure(self, error: sqlite3.Error) -> StoreError:
         code = getattr(error, "sqlite_errorcode", 0) & 0xFF
-        self.is_corrupt = code in {sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB}
+        if code in {sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB}:
+            self.is_corrupt = True
         return StoreError(f"keys of events cannot be kept: {error}", place=Place(str(self._path)))
+
+
+def _connected(path: Path) -> sqlite3.Connection:
+    connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
+    try:
+        connection.execute("PRAGMA journal_mode = WAL")
+        connection.execute("PRAGMA synchronous = FULL")
+        connection.execute(f"PRAGMA cache_size = -{_CACHE_KIB}")
+    except BaseException:
+        connection.close()
+        raise
+    return connection
 
 
 def key_of(key: tuple[int, int], *, time_us: int | None, arrival_us: int) -> bytes:

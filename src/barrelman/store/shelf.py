@@ -81,11 +81,12 @@ class Shelf:
             self._closed = (*self._closed, self._open.now())
             self._open = fresh
 
-    def sealed(self, log: Path, segment: Segment) -> None:
-        """The rows of a log are in a segment now."""
+    def sealed(self, log: Path, segment: Segment | None) -> None:
+        """The rows of a log are in a segment now; None where none was left."""
         with self._lock:
             self._closed = tuple(part for part in self._closed if part.log != log)
-            self._segments = (*self._segments, segment)
+            if segment is not None:
+                self._segments = (*self._segments, segment)
 
     def replaced(self, old: Segment, new: Segment | None) -> None:
         """A segment was made anew, or is no more."""

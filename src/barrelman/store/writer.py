@@ -22,7 +22,8 @@ from barrelman.store.segments import Describe, Segment, described, publish, put_
 from barrelman.store.shelf import Shelf
 from barrelman.store.view import Broken, part_blocks, size_of
 
-_FLUSH_SECONDS = 5.0
+_TIDY_SECONDS = 5.0
+_FORGET_STEPS = 8
 _RETRY_SECONDS = 15.0
 _MOST_PARTS = 3
 
@@ -90,7 +91,9 @@ class Writer:
         self._options = options
         self._sealing: threading.Thread | None = None
         self._retry_at = 0.0
-        self._flush_at = time.monotonic() + _FLUSH_SECONDS
+        self._tidying: threading.Thread | None = None
+        self._tidy_at = time.monotonic() + _TIDY_SECONDS
+        self._forget_before_us = 0
         self._seen = self._open_seen()
 
     def append(self, batches: Sequence[Incoming]) -> list[Stored]:
@@ -116,14 +119,14 @@ class Writer:
             self._seen.enter(fresh, arrival_us=arrival_us)
             self._shelf.add([block.head for block in blocks], places, batch)
         if self._seen.is_due:
-            self._try(self._flush)
+            self._tidy_soon()
         return stored
 
     def seal_if_due(self, now_us: int) -> None:
         """What is to be done now and then. What fails is told as trouble, and tried again."""
-        if time.monotonic() >= self._flush_at:
-            self._try(self._flush)
-        self._try(lambda: self._seen.forget(now_us - KEEP_US))
+        self._forget_before_us = now_us - KEEP_US
+        if time.monotonic() >= self._tidy_at:
+            self._tidy_soon()
         if self._sealing is not None and self._sealing.is_alive():
             return
         if self._is_due(now_us) and len(self._shelf.unsealed) < _MOST_PARTS:
@@ -143,9 +146,10 @@ class Writer:
                 raise StoreError(self._shelf.trouble)
 
     def wait(self) -> None:
-        """Until nothing is being sealed."""
-        if self._sealing is not None:
-            self._sealing.join()
+        """Until nothing goes on in the background."""
+        for each in (self._sealing, self._tidying):
+            if each is not None:
+                each.join()
 
     def retire(self, now_us: int) -> Retired:
         """Removes the oldest segments: by age, then until the rest is small enough."""
@@ -174,7 +178,8 @@ class Writer:
         self._log.close()
 
     def _refuse_if_stuck(self) -> None:
-        self._seen.refuse_if_behind()
+        if self._seen.is_behind:
+            self._flush()
         part = self._shelf.open_part
         if part.size >= 2 * self._options.seal_bytes or part.rows >= 2 * self._options.seal_rows:
             raise StoreError(
@@ -194,8 +199,8 @@ class Writer:
         )
 
     def _rotate(self) -> None:
-        """A new log. The keys of the old one are on disk first: it may soon be gone."""
-        self._flush()
+        """A new log. The keys of the old one will be on disk before it is gone."""
+        self._seen.set_apart()
         fresh = LogWriter.create(
             self._folder.log,
             first_seq=self._shelf.next_seq,
@@ -212,8 +217,9 @@ class Writer:
     def _seal(self, part: Part) -> None:
         try:
             segment = _segment_of(part, self._folder, self._describe, self._shelf)
-            if segment is not None:
-                self._shelf.sealed(part.log, segment)
+            if part.extent is not None:
+                self._seen.flush(through=part.extent.last_seq + 1)
+            self._shelf.sealed(part.log, segment)
             part.log.unlink(missing_ok=True)
             sync_folder(self._folder.log)
         except (StoreError, OSError) as error:
@@ -223,8 +229,29 @@ class Writer:
             self._shelf.trouble = None
 
     def _flush(self) -> None:
-        self._flush_at = time.monotonic() + _FLUSH_SECONDS
+        """Writes all keys that wait, now."""
+        self._seen.set_apart()
         self._seen.flush(through=self._shelf.next_seq)
+
+    def _tidy_soon(self) -> None:
+        """Writes keys that wait, and forgets old ones, in another thread: it waits for the disk."""
+        if self._tidying is not None and self._tidying.is_alive():
+            return
+        self._tidy_at = time.monotonic() + _TIDY_SECONDS
+        self._seen.set_apart()
+        self._tidying = threading.Thread(
+            target=self._tidy, args=(self._seen, self._shelf.next_seq), name="keys"
+        )
+        self._tidying.start()
+
+    def _tidy(self, seen: Seen, through: int) -> None:
+        def step() -> None:
+            seen.flush(through=through)
+            for _ in range(_FORGET_STEPS):
+                if not seen.forget(self._forget_before_us):
+                    break
+
+        self._try(step)
 
     def _try(self, step: Callable[[], object]) -> None:
         try:
@@ -238,6 +265,7 @@ class Writer:
         except StoreError:
             if not self._seen.is_corrupt:
                 raise
+        self.wait()
         self._seen.close()
         self._seen = self._open_seen(is_corrupt=True)
         return self._seen.again(keys)
@@ -253,7 +281,7 @@ class Writer:
             raise StoreError(f"keys cannot be read: {error}", place=Place(str(path))) from error
         except sqlite3.DatabaseError:
             put_aside(path, self._folder.damaged)
-            for each in (path, path.with_name(path.name + "-wal")):
+            for each in [path, *(path.with_name(path.name + end) for end in ("-wal", "-shm"))]:
                 each.unlink(missing_ok=True)
             self._shelf.fault(f"{path.name}: was broken; the keys are taken from the segments")
             seen = Seen.open(path)
@@ -274,12 +302,14 @@ class Writer:
                 for keys in read_keys(segment.columns):
                     _enter(seen, keys)
                     if seen.is_due:
+                        seen.set_apart()
                         seen.flush(through=through)
         for part in view.parts:
             for batch in part.batches:
                 if batch.column("seq")[-1].as_py() >= through:
                     _enter(seen, keys_in(batch))
         # On a full disk they wait in memory; a start must not fail for that.
+        seen.set_apart()
         self._try(lambda: seen.flush(through=view.next_seq))
 
 
