@@ -9,6 +9,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from barrelman.cli.config import config
+from barrelman.settings.webhook import apiserver_flags, kubeconfig_text, policy_text
 
 
 @click.group()
@@ -88,3 +89,15 @@ def test_what_holds(file: Path) -> None:
     code, done = run("show", str(file))
     assert code == 2
     assert "unknown table 'x'" in done.stderr
+
+
+def test_what_an_api_server_is_given(tmp_path: Path) -> None:
+    (tmp_path / "key").write_text("k3y\n")
+    arguments = ["--token-file", str(tmp_path / "key"), "--ca-file", "/etc/ca.pem"]
+    code, done = run("kubeconfig", "https://b.example:8130", "prod", *arguments)
+    assert code == 0
+    assert done.stdout == kubeconfig_text(
+        "https://b.example:8130", "prod", token="k3y", ca_file="/etc/ca.pem"
+    )
+    assert run("policy")[1].stdout == policy_text()
+    assert run("flags")[1].stdout.splitlines() == [*apiserver_flags()]

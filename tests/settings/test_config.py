@@ -121,7 +121,7 @@ level = "loud"
 """,
     )
     assert told(loaded) == [
-        "2:10: server.listen: '0.0.0.0' is not HOST:PORT, as 127.0.0.1:8420 and [::]:8420 are",
+        "2:10: server.listen: '0.0.0.0' is not HOST:PORT, as 127.0.0.1:8130 and [::]:8130 are",
         "3:1: unknown key 'tls_crt' in [server] (did you mean 'tls_cert'?)",
         "4:19: server.max_connections: must be at least 1, not 0",
         (
@@ -203,8 +203,8 @@ def test_a_mistake(tmp_path: Path, text: str, expected: str) -> None:
             "1:1: the template",
         ),
         (
-            '[[sinks]]\nname = "w"\nkind = "slack"\nurl = "https://x/"\ntoken = "a"\ntoken_file = "c"',
-            "6:14: both 'token' and 'token_file' are given",
+            '[[sinks]]\nname = "w"\nkind = "slack"\ntoken = "a"\ntoken_file = "c"',
+            "5:14: both 'token' and 'token_file' are given",
         ),
     ],
 )

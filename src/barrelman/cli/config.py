@@ -12,7 +12,9 @@ _EPILOG = """
 Examples:
   barrelman config show > barrelman.toml      a file to begin with
   barrelman config check barrelman.toml
-  barrelman config show barrelman.toml        what holds, and since where
+  barrelman config show barrelman.toml        what holds, and where it was set
+  barrelman config policy > audit-policy.yaml
+  barrelman config kubeconfig https://barrelman.example:8130 prod > audit-webhook.yaml
 
 \b
 Exit codes: 0 all fine, 2 something is wrong.
@@ -21,7 +23,7 @@ Exit codes: 0 all fine, 2 something is wrong.
 
 @click.group(epilog=_EPILOG)
 def config() -> None:
-    """Shows and checks the configuration of the service.
+    """Shows and checks the configuration of the service, and prints that of API servers.
 
     Environment variables (BARRELMAN_SERVER__LISTEN and the like) count as they do for `serve`.
     """
@@ -70,4 +72,59 @@ def show(file: str | None) -> int:
             sys.stderr.write(readable(str(error)) + "\n")
         return 2
     click.echo(readable(config_toml(loaded)), nl=False)
+    return 0
+
+
+@config.command()
+def policy() -> int:
+    """Prints an audit policy: which events an API server should record, and how fully."""
+    from barrelman.settings.webhook import policy_text
+
+    click.echo(policy_text(), nl=False)
+    return 0
+
+
+@config.command()
+def flags() -> int:
+    """Prints the flags of kube-apiserver, one a line."""
+    from barrelman.settings.webhook import apiserver_flags
+
+    click.echo("\n".join(apiserver_flags()))
+    return 0
+
+
+@config.command()
+@click.argument("url")
+@click.argument("cluster")
+@click.option("--token-file", metavar="FILE", help="Holds the key of the API server; - is stdin.")
+@click.option("--ca-file", metavar="PATH", help="There: certificates to check the service's with.")
+@click.option("--client-cert", metavar="PATH", help="There: the API server's own certificate.")
+@click.option("--client-key", metavar="PATH", help="There: the key of that certificate.")
+def kubeconfig(
+    url: str,
+    cluster: str,
+    token_file: str | None,
+    ca_file: str | None,
+    client_cert: str | None,
+    client_key: str | None,
+) -> int:
+    """Prints the file by which an API server finds the service, at URL, as CLUSTER.
+
+    PATHs are those on the API server's machine.
+    """
+    from barrelman.settings.webhook import kubeconfig_text
+
+    token = None
+    if token_file is not None:
+        with click.open_file(token_file) as opened:
+            token = opened.read(65_536).strip()
+    text = kubeconfig_text(
+        url,
+        cluster,
+        token=token,
+        ca_file=ca_file,
+        client_cert=client_cert,
+        client_key=client_key,
+    )
+    click.echo(text, nl=False)
     return 0

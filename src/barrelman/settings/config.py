@@ -16,7 +16,7 @@ from urllib.parse import urlsplit
 from barrelman.records.frozen import frozen
 from barrelman.settings import keytypes as key
 
-DEFAULT_LISTEN: Final = "127.0.0.1:8420"
+DEFAULT_LISTEN: Final = "127.0.0.1:8130"
 DEFAULT_DATA: Final = "barrelman-data"
 KIB: Final = 1024
 MIB: Final = 1024 * KIB
@@ -31,7 +31,7 @@ def _no_listen(value: str) -> str | None:
     try:
         split_listen(value)
     except ValueError:
-        return "is not HOST:PORT, as 127.0.0.1:8420 and [::]:8420 are"
+        return "is not HOST:PORT, as 127.0.0.1:8130 and [::]:8130 are"
     return None
 
 
