@@ -20,7 +20,7 @@ from barrelman.service.alerting import Alerting, Candidate, Within
 from barrelman.service.intake import Committed
 from barrelman.service.judging import judge_frame
 from barrelman.store import meta
-from barrelman.store.events import EventStore
+from barrelman.store.events import EventStore, Frame
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection
@@ -136,18 +136,14 @@ class Detector:
             return committed
 
     def _judge(self, committed: Committed) -> None:
-        lineup = self._lineup()
+        end = committed.first_seq + len(committed.rows)
+        if end > self.next_seq:
+            self._judge_frame(committed.frame(), self._lineup(), end)
+
+    def _judge_frame(self, frame: Frame, lineup: Lineup, end: int) -> None:
         candidates: list[Candidate] = []
-        seq = committed.first_seq
-        arrival_us = committed.arrival_us
-        end = seq + len(committed.events)
-        for event in committed.events:
-            if seq >= self.next_seq:
-                event.ingested_us = arrival_us
-                numbers = lineup.matches(event)
-                if numbers:
-                    self._consider(lineup, event, numbers, arrival_us, candidates)
-            seq += 1
+        for judged in judge_frame(frame, lineup, first_seq=self.next_seq):
+            self._consider(lineup, judged.event, judged.numbers, judged.arrival_us, candidates)
         self._raise(candidates, end)
 
     def _catch_up(self, end: int) -> None:
@@ -156,11 +152,8 @@ class Detector:
         for frame in self._store.frames(first_seq=self.next_seq):
             if not frame.seqs:
                 continue
-            candidates: list[Candidate] = []
-            for judged in judge_frame(frame, lineup, first_seq=self.next_seq):
-                self._consider(lineup, judged.event, judged.numbers, judged.arrival_us, candidates)
             self.read_back += sum(seq >= self.next_seq for seq in frame.seqs)
-            self._raise(candidates, max(self.next_seq, frame.seqs[-1] + 1))
+            self._judge_frame(frame, lineup, max(self.next_seq, frame.seqs[-1] + 1))
             if self.next_seq >= end:
                 return
         self.next_seq = max(self.next_seq, end)

@@ -12,6 +12,7 @@ from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
+from itertools import accumulate
 from typing import Final, NamedTuple
 
 from barrelman.detection.rows import row_of
@@ -23,7 +24,7 @@ from barrelman.errors import BarrelmanError, StoreError
 from barrelman.records.event import Event
 from barrelman.records.frozen import frozen
 from barrelman.records.rows import Row
-from barrelman.store.events import EventStore, Incoming
+from barrelman.store.events import EventStore, Frame, Incoming, Stored
 
 _LOG = logging.getLogger("barrelman.intake")
 
@@ -68,12 +69,28 @@ class Receipt:
 
 @frozen
 class Committed:
-    """Events that are kept for good: numbered from `first_seq` on, without a hole."""
+    """Events of a cluster that are kept for good: numbered from `first_seq` on, without a hole."""
 
     first_seq: int
     arrival_us: int
-    events: Sequence[Event]
+    cluster: str
+    rows: Sequence[Row]
     size_bytes: int
+
+    def frame(self) -> Frame:
+        """As if it had been read from the store."""
+        sizes = [len(row.line) + 1 for row in self.rows]
+        wrappers = {at: row.wrapper for at, row in enumerate(self.rows) if row.wrapper is not None}
+        count = len(self.rows)
+        return Frame(
+            lines=b"".join([part for row in self.rows for part in (row.line, b"\n")]),
+            starts=[0, *accumulate(sizes[:-1])],
+            seqs=range(self.first_seq, self.first_seq + count),
+            arrivals_us=[self.arrival_us] * count,
+            clusters=[self.cluster] * count,
+            wrappers=wrappers,
+            has_only_raw=not wrappers,
+        )
 
 
 @dataclass
@@ -104,10 +121,9 @@ class _Job:
             body, is_list=is_list, max_event_bytes=max_event_bytes
         )
 
-    def take(self, most_bytes: int) -> tuple[list[Row], list[Event], bool]:
+    def take(self, most_bytes: int) -> tuple[list[Row], bool]:
         """The next rows, and whether these are the last."""
         rows: list[Row] = []
-        events: list[Event] = []
         size, receipt = 0, self.receipt
         for found in self.events:
             if isinstance(found, Problem):
@@ -116,13 +132,11 @@ class _Job:
             receipt.events += 1
             found.cluster = self.cluster
             row = row_of(found, cluster=self.cluster)
-            found.raw = row.line
             rows.append(row)
-            events.append(found)
             size += len(row.line)
             if size >= most_bytes:
-                return rows, events, False
-        return rows, events, True
+                return rows, False
+        return rows, True
 
 
 class _Taken(NamedTuple):
@@ -130,7 +144,6 @@ class _Taken(NamedTuple):
 
     job: _Job
     rows: list[Row]
-    events: list[Event]
     is_last: bool
 
 
@@ -269,12 +282,12 @@ class Intake:
                         continue
                     break
             try:
-                rows, events, is_last = job.take(room)
+                rows, is_last = job.take(room)
             except Exception as error:  # noqa: BLE001  # a bug must cost one body, not the intake
                 self._drop(job, error)
                 continue
             room -= sum(len(row.line) for row in rows) + 1
-            taken.append(_Taken(job, rows, events, is_last))
+            taken.append(_Taken(job, rows, is_last))
             if not is_last:
                 break
             with self._changed:
@@ -296,15 +309,20 @@ class Intake:
             receipt.stored += len(kept.kept)
             receipt.duplicates += kept.duplicates
             if kept.kept:
-                events = [each.events[n] for n in kept.kept]
-                size = sum(len(each.rows[n].line) for n in kept.kept)
-                self._give(Committed(kept.first_seq, kept.arrival_us, events, size))
-                counts = self.counts_of(each.job.cluster)
-                counts.last_arrival_us = kept.arrival_us
-                times = [each.rows[n].time_us or 0 for n in kept.kept]
-                counts.last_event_us = max(counts.last_event_us, *times)
+                self._pass_on(each, kept)
             if each.is_last:
                 self._settle(each.job)
+
+    def _pass_on(self, taken: _Taken, kept: Stored) -> None:
+        cluster = taken.job.cluster
+        rows = taken.rows
+        if len(kept.kept) < len(rows):
+            rows = [rows[number] for number in kept.kept]
+        size = sum(len(row.line) for row in rows)
+        self._give(Committed(kept.first_seq, kept.arrival_us, cluster, rows, size))
+        counts = self.counts_of(cluster)
+        counts.last_arrival_us = kept.arrival_us
+        counts.last_event_us = max(counts.last_event_us, *(row.time_us or 0 for row in rows))
 
     def _settle(self, job: _Job) -> None:
         counts, receipt = self.counts_of(job.cluster), job.receipt
