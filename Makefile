@@ -22,6 +22,7 @@ help:
 # The scan's exit code 1 means "alerts found": that is the demo going well.
 demo: $(VENV)/.installed
 	@$(BIN)/barrelman scan examples/audit.log --format table || test $$? -eq 1
+	@echo "next: $(BIN)/barrelman serve --demo" >&2
 
 test: $(VENV)/.installed-dev
 	@$(BIN)/python -m pytest -n auto -q
@@ -45,7 +46,7 @@ clean:
 # The package is installed editable, so only a change of its metadata asks for a new install.
 $(VENV)/.installed: pyproject.toml | $(BIN)/python
 	@echo "installing barrelman into $(VENV)" >&2
-	@$(PIP) --editable .
+	@$(PIP) --editable '.[serve]'
 	@touch $@
 
 $(VENV)/.installed-dev: pyproject.toml | $(BIN)/python

@@ -9,12 +9,15 @@ from typing import Final
 import click
 
 from barrelman import __version__
-from barrelman.cli.printing import readable
+from barrelman.cli.config import config
 from barrelman.cli.ingest import ingest
+from barrelman.cli.keys import keys
+from barrelman.cli.printing import readable
 from barrelman.cli.rules import rules
 from barrelman.cli.scan import scan
 from barrelman.cli.search import search
 from barrelman.cli.serve import serve
+from barrelman.cli.sinks import sinks
 from barrelman.errors import BarrelmanError
 
 EXIT_ERROR: Final = 2
@@ -59,7 +62,7 @@ def completion(shell: str) -> None:
     click.echo(found(cli, {}, "barrelman", "_BARRELMAN_COMPLETE").source())
 
 
-for _command in (scan, rules, serve, search, ingest):
+for _command in (scan, rules, serve, search, ingest, config, keys, sinks):
     cli.add_command(_command)
 
 

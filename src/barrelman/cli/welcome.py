@@ -2,34 +2,48 @@
 
 from __future__ import annotations
 
-from barrelman.settings.webhook import kubeconfig_text
+from typing import Final
+
+from barrelman.settings.webhook import (
+    KUBECONFIG_PATH,
+    apiserver_flags,
+    kubeconfig_text,
+    policy_text,
+)
+
+_CLUSTER: Final = "my-cluster"
 
 
 def setup_text(url: str, *, here: str, is_keyless: bool) -> str:
-    """The kubeconfig for an API server, and where to find the policy and the flags."""
-    token = None if is_keyless else "KEY"
+    """Flags, kubeconfig and policy for an API server, and what to try first."""
+    kubeconfig = kubeconfig_text(url, _CLUSTER, token=None if is_keyless else "KEY")
+    lines = len(policy_text().splitlines())
     parts = [
         "",
-        "  API servers send their audit events with these flags:",
-        "    --audit-webhook-config-file=/etc/kubernetes/audit-webhook.yaml",
-        "    --audit-policy-file=/etc/kubernetes/audit-policy.yaml",
+        "To send audit events here, give kube-apiserver these flags:",
         "",
-        "  audit-webhook.yaml, where `my-cluster` is the cluster's name here:",
-        *(f"    {line}" for line in kubeconfig_text(url, "my-cluster", token=token).splitlines()),
+        *_indented("\n".join(apiserver_flags())),
         "",
-        "  audit-policy.yaml: `barrelman config policy` prints one.",
+        f"{KUBECONFIG_PATH}, with the name that the cluster is to have here:",
+        "",
+        *_indented(kubeconfig),
+        "",
+        f"The policy: `barrelman config policy` prints one ({lines} lines).",
+        "",
     ]
     if is_keyless:
         parts += [
+            "No key has been made yet: on this machine events are taken in and read without one,",
+            "and nobody else is served. `barrelman keys create NAME --role intake` makes one.",
             "",
-            "  No key has been made yet: this machine takes events in and reads without one,",
-            "  and nobody else can. `barrelman keys create NAME --role intake` makes one.",
         ]
     parts += [
-        "",
-        f"  Try it:  curl -s {here}/readyz",
-        f"           curl -s {here}/api/v1/alerts",
+        f"Health: {here}/readyz   alerts: {here}/api/v1/alerts   API: {here}/api/openapi.json",
         "",
         "",
     ]
     return "\n".join(parts)
+
+
+def _indented(text: str) -> list[str]:
+    return [f"    {line}" if line else "" for line in text.splitlines()]
