@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from sqlalchemy import Connection, insert, select
+from sqlalchemy import Connection, func, insert, select
 
 from barrelman.store import alerts
 from barrelman.store.alerts import NewAlert, Status, StoredAlert
@@ -76,8 +76,10 @@ def test_only_what_is_new_is_kept_and_told_in_order(database: Database) -> None:
     assert keep(database) == []
     assert get(database, "b").severity == "low"
     assert get(database, "c").severity == "medium"
-    documents = database.read(lambda c: c.execute(select(alert_documents.c.alert_id)).all())
-    assert sorted(documents) == [("a",), ("b",), ("c",), ("d",)]
+    documents = database.read(
+        lambda c: c.execute(select(alert_documents.c.document)).scalars().all()
+    )
+    assert sorted(json.loads(each)["kibana.alert.uuid"] for each in documents) == list("abcd")
 
 
 def test_thousands_at_once(database: Database) -> None:
@@ -391,9 +393,11 @@ def test_closed_alerts_are_forgotten_with_all_that_belongs_to_them(database: Dat
     assert ids(database, newest_first=False) == list("bcdef")
     assert database.write(lambda c: alerts.prune(c, ord("f"))) == 2
     assert ids(database, newest_first=False) == ["b", "e", "f"]  # awaited, open, young
-    for table in (alert_documents, alert_history, alert_notes):
+    for table in (alert_history, alert_notes):
         query = select(table.c.alert_id)
         assert set(database.read(partial(_scalars, query=query))) <= {"b", "e", "f"}
+    documents = select(func.count()).select_from(alert_documents)
+    assert database.read(lambda c: c.execute(documents).scalar()) == 3
     assert database.write(lambda c: alerts.prune(c, ord("f"), only_closed=False)) == 1
     assert ids(database, newest_first=False) == ["b", "f"]
 

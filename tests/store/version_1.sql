@@ -11,6 +11,7 @@ CREATE TABLE accounts (
 );
 
 CREATE TABLE alerts (
+	seq INTEGER NOT NULL,
 	id TEXT NOT NULL,
 	kind TEXT NOT NULL,
 	rule_uuid TEXT NOT NULL,
@@ -29,7 +30,8 @@ CREATE TABLE alerts (
 	reason TEXT,
 	tags TEXT NOT NULL,
 	assignees TEXT NOT NULL,
-	CONSTRAINT pk_alerts PRIMARY KEY (id)
+	CONSTRAINT pk_alerts PRIMARY KEY (seq),
+	CONSTRAINT uq_alerts_id UNIQUE (id)
 );
 
 CREATE INDEX ix_alerts_created ON alerts (created_us, id);
@@ -247,10 +249,10 @@ CREATE TABLE watches (
 );
 
 CREATE TABLE alert_documents (
-	alert_id TEXT NOT NULL,
+	alert_seq INTEGER NOT NULL,
 	document TEXT NOT NULL,
-	CONSTRAINT pk_alert_documents PRIMARY KEY (alert_id),
-	CONSTRAINT fk_alert_documents_alert_id FOREIGN KEY(alert_id) REFERENCES alerts (id) ON DELETE CASCADE
+	CONSTRAINT pk_alert_documents PRIMARY KEY (alert_seq),
+	CONSTRAINT fk_alert_documents_alert_seq FOREIGN KEY(alert_seq) REFERENCES alerts (seq) ON DELETE CASCADE
 );
 
 CREATE TABLE alert_history (
@@ -293,13 +295,13 @@ CREATE TABLE value_list_items (
 	version INTEGER NOT NULL,
 	meta TEXT,
 	CONSTRAINT pk_value_list_items PRIMARY KEY (id),
-	CONSTRAINT fk_value_list_items_list_id FOREIGN KEY(list_id) REFERENCES value_lists (id) ON DELETE CASCADE,
-	CONSTRAINT uq_value_list_items_list_id_value UNIQUE (list_id, value)
+	CONSTRAINT uq_value_list_items_list_id_value UNIQUE (list_id, value),
+	CONSTRAINT fk_value_list_items_list_id FOREIGN KEY(list_id) REFERENCES value_lists (id) ON DELETE CASCADE
 );
 
 INSERT INTO migrations VALUES (1, 'first tables', 1700000000000000);
 INSERT INTO rules VALUES ('u-1', 'r-1', 1, 3, 'api', NULL, 0, 5, 'ann', 6, 'bob', '{"name":"Caf\u00e9"}');
 INSERT INTO runs VALUES ('run', 'u-1', 'r-1', 'scheduled', 1, 2, 3, 4, 5, 6, 'succeeded', '', 7, 8, 9, 10, '{}');
-INSERT INTO alerts VALUES ('al-1', 'live', 'u-1', 'r-1', 'Rule', 'low', 21.0, 'prod', 1, 2, NULL, 0, 'closed', 3, 'ann', 'duplicate', '["a"]', '[]');
-INSERT INTO alert_documents VALUES ('al-1', '{"@timestamp":"x"}');
+INSERT INTO alerts VALUES (1, 'al-1', 'live', 'u-1', 'r-1', 'Rule', 'low', 21.0, 'prod', 1, 2, NULL, 0, 'closed', 3, 'ann', 'duplicate', '["a"]', '[]');
+INSERT INTO alert_documents VALUES (1, '{"@timestamp":"x"}');
 INSERT INTO outbox (sink, alert_id, created_us, state, next_us) VALUES ('file', 'al-1', 1, 'done', 2);

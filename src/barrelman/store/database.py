@@ -346,15 +346,17 @@ def insert_new(
     rows: Sequence[Mapping[str, Any]],
     *,
     key: Sequence[str],
+    give: Sequence[str] | None = None,
 ) -> list[tuple[Any, ...]]:
-    """Inserts the rows whose `key` columns are not yet there; gives the keys of these, any order.
+    """Inserts the rows whose `key` columns are not yet there; gives these, in any order.
 
-    `key` must be a primary key or a unique constraint.
+    `key` must be a primary key or a unique constraint. `give`: the columns to give, by default
+    those of the key.
     """
     if not rows:
         return []
     made = _inserting(connection.dialect.name, table).on_conflict_do_nothing(index_elements=key)
-    asked = made.returning(*(table.c[name] for name in key))
+    asked = made.returning(*(table.c[name] for name in give or key))
     return [tuple(row) for row in connection.execute(asked, rows)]
 
 

@@ -239,11 +239,13 @@ gaps: Final = Table(
     Index("ix_gaps_rule", "rule_uuid", "from_ms"),
 )
 
-# The documents stand apart: closing a hundred thousand alerts rewrites small rows.
+# The documents stand apart: closing a hundred thousand alerts rewrites small rows. They are found
+# by a number that grows, so that alerts of one time lie side by side, whatever their ids.
 alerts: Final = Table(
     "alerts",
     metadata,
-    _key(),
+    _counted("seq"),
+    _text("id"),
     _text("kind"),
     _text("rule_uuid"),
     _text("rule_id"),
@@ -261,6 +263,7 @@ alerts: Final = Table(
     _text("reason", optional=True),
     _json("tags"),
     _json("assignees"),
+    UniqueConstraint("id"),
     Index("ix_alerts_created", "created_us", "id"),
     Index("ix_alerts_rule_tick", "rule_uuid", "tick_ms"),
     Index("ix_alerts_rule_created", "rule_uuid", "created_us"),
@@ -270,7 +273,13 @@ alerts: Final = Table(
 alert_documents: Final = Table(
     "alert_documents",
     metadata,
-    Column("alert_id", Words, ForeignKey("alerts.id", ondelete="CASCADE"), primary_key=True),
+    Column(
+        "alert_seq",
+        COUNTER,
+        ForeignKey("alerts.seq", ondelete="CASCADE"),
+        primary_key=True,
+        autoincrement=False,
+    ),
     _text("document"),
 )
 
