@@ -6,7 +6,7 @@ import json
 import socketserver
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, NamedTuple
 
@@ -56,7 +56,8 @@ def web() -> Iterator[Web]:
                 self.send_header(name, value)
             self.send_header("content-length", str(len(said)))
             self.end_headers()
-            self.wfile.write(said)
+            with suppress(ConnectionError):  # not everyone reads to the end
+                self.wfile.write(said)
 
         def log_message(self, format: str, *args: object) -> None:  # noqa: A002  # its name there
             """Quiet."""

@@ -17,7 +17,7 @@ import pytest
 from alertdocs import AT_US, alert_document, alert_id, new_alert
 from receivers import Web, web
 
-from barrelman.errors import StoreError
+from barrelman.errors import SinkError, StoreError
 from barrelman.service.courier import Courier, SinkState
 from barrelman.service.delivery import Tries
 from barrelman.sinks.address import parse_sink_flag
@@ -440,6 +440,23 @@ def test_what_a_former_process_left_goes_out_first(
     store(database, after, new_alert(3))
     idle(after)
     assert lines(tmp_path / "a.jsonl") == numbered([2, 1, 3])
+
+
+def test_a_test_goes_out_beside_the_alerts(
+    tmp_path: Path, database: Database, receiver: Web, made: Made
+) -> None:
+    courier = made(f"file:{tmp_path}/a.jsonl", f"{receiver.url}/#name=hook")
+    store(database, courier, new_alert(1))
+    assert "marked as a test" in courier.test("file-a")
+    assert "answered 200" in courier.test("hook")
+    receiver.answer = lambda _: (403, {}, b"")
+    with pytest.raises(SinkError, match="403"):
+        courier.test("hook")
+    idle(courier)
+    found = lines(tmp_path / "a.jsonl")
+    assert sorted(found)[0] == alert_id(1)
+    assert len(found) == 2
+    assert courier.state()["hook"].delivered == 1
 
 
 def test_names_must_differ(database: Database) -> None:

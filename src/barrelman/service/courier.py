@@ -103,6 +103,10 @@ class Courier:
         for delivery in self._deliveries.values():
             delivery.wake()
 
+    def test(self, name: str) -> str:
+        """Has the sink of that name send a test; gives what came of it. Raises SinkError."""
+        return self._deliveries[name].test(self._clock())
+
     def requeue(self, name: str) -> int:
         """What the sink of that name gave up is tried again; gives how many alerts."""
         delivery = self._deliveries[name]

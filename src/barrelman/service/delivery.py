@@ -88,6 +88,8 @@ class Delivery:
         self._tries = tries
         self._pace = Pace(sink.digest_above, seconds=sink.digest_seconds)
         self._changed = threading.Condition()
+        self._using = threading.Lock()
+        """Held by whoever uses the sink: it takes one thread at a time."""
         self._is_woken = True
         self._stop_at: float | None = None
         self._next_try = 0.0
@@ -111,6 +113,13 @@ class Delivery:
         with self._changed:
             self._next_try = 0.0
         self.wake()
+
+    def test(self, now_us: int) -> str:
+        """Sends a test, from any thread; waits while the sink is delivering. Raises SinkError."""
+        with self._using:
+            if not self._is_mended:
+                self._mend()
+            return self.sink.test(now_us)
 
     def stop(self, until: float) -> None:
         """Has the thread end by that moment of `time.monotonic`; what waits goes out if it can."""
@@ -164,7 +173,8 @@ class Delivery:
         """Does one thing; gives after how many seconds there may be another, if nobody wakes us."""
         self._settle()
         if not self._is_mended:
-            self._mend()
+            with self._using:
+                self._mend()
         step = self._pace.next(self._pending(), now_us=self._clock())
         if step.action == "wait":
             return max(0.001, (step.until_us - self._clock()) / 1e6)
@@ -211,8 +221,7 @@ class Delivery:
         gone = {parcel.id for parcel in load.gone}
         sent = [parcel for parcel in load.parcels if parcel.id not in gone]
         try:
-            if sent:
-                self.sink.deliver([self._message(stored) for stored in load.stored])
+            mark = self._deliver(load.stored) if sent else None
         except SinkError as error:
             self._after_failure(error, sent)
             return
@@ -227,7 +236,6 @@ class Delivery:
             self._after_failure(SinkError(told, is_final=True), sent)
             return
         now_us = self._clock()
-        mark = self.sink.mark() if isinstance(self.sink, Remembering) and sent else None
 
         def settle(connection: Connection) -> None:
             outbox.done(connection, [parcel.id for parcel in sent], now_us)
@@ -241,6 +249,13 @@ class Delivery:
         self._unsettled = settle
         self._settle()
 
+    def _deliver(self, stored: Sequence[StoredAlert]) -> str | None:
+        """Gives the mark that has to be kept together with the news that they arrived."""
+        messages = [self._message(each) for each in stored]
+        with self._using:
+            self.sink.deliver(messages)
+            return self.sink.mark() if isinstance(self.sink, Remembering) else None
+
     def _digest(self) -> float:
         """Sums up all that waits now, and no more: what comes meanwhile is told later."""
         found = self._database.read(self._flood)
@@ -248,7 +263,8 @@ class Delivery:
             return _LOOK_AGAIN_SECONDS
         flood, last = found
         try:
-            self.sink.digest(flood)
+            with self._using:
+                self.sink.digest(flood)
         except Exception as error:
             # Where the digest is at fault, not the way, alerts are told one by one, at their pace.
             if not isinstance(error, SinkError) or error.is_final:

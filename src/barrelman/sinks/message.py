@@ -6,6 +6,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import field
 from typing import Any, Final
+from urllib.parse import quote
 
 from barrelman.records.event import JsonObject
 from barrelman.records.frozen import frozen
@@ -139,7 +140,7 @@ def message_of(
         source=deed.source,
         why=_why(document),
         techniques=_techniques(document.get(f"{_RULE}threat")),
-        link=f"{public_url.rstrip('/')}/alerts/{alert_id}" if public_url else "",
+        link=f"{public_url.rstrip('/')}/alerts/{quote(alert_id)}" if public_url else "",
         references=tuple(
             each for each in _texts(document.get(f"{_RULE}references")) if _is_web(each)
         ),

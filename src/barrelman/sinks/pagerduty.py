@@ -51,7 +51,7 @@ class PagerDutySink:
             "timestamp": flood.fields()["until"],
             "custom_details": {"text": "\n".join(flood_lines(flood))},
         }
-        self._post(self._trigger(flood.key, payload, links))
+        self._post(self._trigger(flood.key, payload, links, url=flood.link))
 
     def test(self, now_us: int) -> str:
         """Triggers and resolves: whoever is on call should not have to."""
@@ -85,10 +85,10 @@ class PagerDutySink:
         links = [{"href": message.link, "text": "The alert"}] if message.link else []
         links += [{"href": url, "text": "Reference"} for url in message.references[:5]]
         kept = {key: value for key, value in payload.items() if value}
-        return self._trigger(message.alert_id, kept, links)
+        return self._trigger(message.alert_id, kept, links, url=message.link)
 
     def _trigger(
-        self, key: str, payload: dict[str, Any], links: list[dict[str, str]]
+        self, key: str, payload: dict[str, Any], links: list[dict[str, str]], *, url: str
     ) -> dict[str, Any]:
         event: dict[str, Any] = {
             "routing_key": self._key,
@@ -98,6 +98,6 @@ class PagerDutySink:
             "payload": payload,
             "links": links,
         }
-        if links:
-            event["client_url"] = links[0]["href"]
+        if url:
+            event["client_url"] = url
         return event
