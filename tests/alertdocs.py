@@ -41,7 +41,7 @@ def alert_document(number: int = 1, *, audit: Any = None, **changes: Any) -> dic
         "kibana.alert.workflow_status": "open",
         "kibana.alert.severity": "medium",
         "kibana.alert.risk_score": 47,
-        "kibana.alert.reason": f"event with source 203.0.113.7, by eve created medium alert {RULE}.",
+        "kibana.alert.reason": f"event with source 203.0.113.7 created medium alert {RULE}.",
         "kibana.alert.rule.rule_id": "hostipc",
         "kibana.alert.rule.name": RULE,
         "kibana.alert.rule.description": "A pod shares its node's IPC namespace. It may read all.",
