@@ -94,8 +94,8 @@ class ServerConfig:
     header_seconds: float = key.seconds(
         15, "A client that has not sent its request's head by then is cut off.", least=1
     )
-    body_seconds: float = key.seconds(
-        60, "A client that has not sent its request's body by then is cut off.", least=1
+    stalled_seconds: float = key.seconds(
+        60, "A client that sends or takes nothing for so long is cut off.", least=1
     )
     idle_seconds: float = key.seconds(
         90, "A connection without a request is closed after it.", least=1
@@ -139,9 +139,6 @@ class StoreConfig:
     )
     threads: int = key.whole(
         2, "Threads that one search over the columns may use.", least=1, most=256
-    )
-    duplicate_hours: float = key.number(
-        26, "A second delivery of an event is recognised for so long.", least=1, unit="hours"
     )
 
 
@@ -217,12 +214,6 @@ class DetectionConfig:
     gap_days: float = key.number(
         7, "How far back gaps are filled and missed runs made up.", most=3650, unit="days"
     )
-    clock_tolerance_seconds: float = key.seconds(
-        60, "Events may be so far ahead of this machine's clock before they count as skewed."
-    )
-    memory_bytes: int = key.size(
-        64 * MIB, "Memory for what runs remember between events.", least=MIB
-    )
     search_seconds: float = key.seconds(60, "A search or preview is ended after it.", least=1)
 
 
@@ -245,9 +236,6 @@ class WatchdogsConfig:
     failed_runs: int = key.whole(3, "So many runs of a rule in a row have failed.", most=10_000)
     capped_runs: int = key.whole(6, "So many runs of a rule in a row met its cap.", most=10_000)
     late_seconds: float = key.seconds(300, "Runs begin so much later than they are due.")
-    memory_percent: float = key.number(
-        95, "What runs remember fills `detection.memory_bytes` so far.", most=100, unit="percent"
-    )
     sink_seconds: float = key.seconds(900, "A sink has not taken anything for so long.")
     repeat_seconds: float = key.seconds(
         6 * 3600, "While its cause lasts, a warning is repeated after it.", least=60
