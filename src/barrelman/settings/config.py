@@ -95,7 +95,7 @@ class ServerConfig:
         15, "A client that has not sent its request's head by then is cut off.", least=1
     )
     stalled_seconds: float = key.seconds(
-        60, "A client that sends or takes nothing for so long is cut off.", least=1
+        60, "A client that reads nothing of its answer for so long is cut off.", least=1
     )
     idle_seconds: float = key.seconds(
         90, "A connection without a request is closed after it.", least=1
