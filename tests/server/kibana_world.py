@@ -76,7 +76,7 @@ class World:
             read_files=lambda: files or FileRules(),
         )
         self.service.rulebook.sync()
-        access = Access(lambda: database.read(keys.load), now_us=clock.now_us)
+        self._access = access = Access(lambda: database.read(keys.load), now_us=clock.now_us)
         self.app = build_app(
             self.service, access=access, limits=Limits(requests_per_second=100_000)
         )
@@ -89,6 +89,7 @@ class World:
                 c, name=name, role=role, clusters=clusters, now_us=NOW_US, by="test"
             )
         )
+        self._access.forget()
         asker = Asker(self.app, shown=f"ApiKey {made.encoded}")
         self._askers.append(asker)
         return Client(asker, name)

@@ -132,7 +132,9 @@ class _Parser:
 
     def begins_operand(self) -> bool:
         token = self.peek()
-        return token is not None and token["sign"] != ")" and token["word"] not in ("OR", "AND")
+        if token is None or token["sign"] in (")", "&&", "||"):
+            return False
+        return token["word"] not in ("OR", "AND")
 
     def negation(self, field: str | None) -> Node | _Required:
         self.levels += 1
