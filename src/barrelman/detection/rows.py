@@ -56,7 +56,7 @@ def row_of(event: Event, *, cluster: str) -> Row:
     if code is not None and (type(code) is not int or not -_INT32 <= code < _INT32):
         code, is_plain = None, False
     addresses = body.get("sourceIPs") or []
-    if type(addresses) is not list or not all(map(_is_text, addresses)):
+    if type(addresses) is not list or not all(type(each) is str for each in addresses):
         addresses, is_plain = [], False
     elif is_plain and any("ffff" in each or "FFFF" in each for each in addresses):
         is_plain = False  # an IPv4 address may be spelled as an IPv6 one

@@ -117,6 +117,8 @@ class _Job:
         self.size = len(body)
         self.receipt = Receipt()
         self.future: Future[Receipt] = Future()
+        # Who waits may go away; what was offered is taken in all the same.
+        self.future.set_running_or_notify_cancel()
         self.events: Iterator[Event | Problem] = _read(
             body, is_list=is_list, max_event_bytes=max_event_bytes
         )
@@ -171,6 +173,7 @@ class Intake:
         self._queue: deque[_Job | Future[None]] = deque()
         self._changed = threading.Condition()
         self._is_open = True
+        self._has_ended = False
         self._thread = threading.Thread(target=self._run, name="writer", daemon=True)
         self.clusters: dict[str, ClusterCounts] = {}
         self.overloaded = 0
@@ -227,7 +230,7 @@ class Intake:
         """Returns when all that was offered before is settled: what follows arrives later."""
         done: Future[None] = Future()
         with self._changed:
-            if not self._thread.is_alive():
+            if self._has_ended or not self._thread.is_alive():
                 return
             self._queue.append(done)
             self._changed.notify()
@@ -256,6 +259,7 @@ class Intake:
                     if not self._changed.wait(_SEAL_SECONDS):
                         break
                 if not self._queue and not self._is_open:
+                    self._has_ended = True
                     return
             self._work()
             self._seal()
@@ -300,6 +304,12 @@ class Intake:
             batches = [Incoming(each.job.cluster, each.rows) for each in taken]
             stored = self._store.append(batches)
         except StoreError as error:
+            if self.fault is None:
+                _LOG.error("events cannot be stored: %s", error.oneline())
+            self._fail(taken, error)
+            return
+        except Exception as error:  # noqa: BLE001  # a bug must cost one commit, not the intake
+            _LOG.exception("events could not be stored")
             self._fail(taken, error)
             return
         self.fault = None
@@ -338,11 +348,10 @@ class Intake:
         self.release(job.size)
         job.future.set_exception(error)
 
-    def _fail(self, taken: list[_Taken], error: StoreError) -> None:
+    def _fail(self, taken: list[_Taken], error: Exception) -> None:
         """Nothing of this commit is kept: all of its bodies will come again."""
-        if self.fault is None:
-            _LOG.error("events cannot be stored: %s", error.oneline())
-        self.fault = error.oneline()
+        is_told = isinstance(error, BarrelmanError)
+        self.fault = error.oneline() if is_told else f"{type(error).__name__}: {error}"
         with self._changed:
             if self._queue and not taken[-1].is_last:
                 self._queue.popleft()

@@ -119,12 +119,15 @@ class Scheduler:
         self.fault: str | None = None
 
     def start(self) -> None:
+        self.resume()
+        self._thread.start()
+
+    def resume(self) -> None:
         """Takes up where the last process ended."""
         states, manual = self._database.read(_read_state)
         self._last = {each.rule_uuid: each.last_tick_ms for each in states.values()}
         self._fresh = set(self._last)
         self._manual = [Pending(**each) for each in json.loads(manual or "[]")]
-        self._thread.start()
 
     @property
     def is_alive(self) -> bool:
