@@ -13,7 +13,7 @@ from typing import Any
 import httpx
 
 from barrelman.server.app import Limits, build_app
-from barrelman.server.authentication import Access, Grant
+from barrelman.server.authentication import Access
 from barrelman.service.service import Service
 from barrelman.settings.config import Config, StoreConfig
 from barrelman.settings.serve import open_service

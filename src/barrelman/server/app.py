@@ -86,7 +86,7 @@ def _routes() -> list[BaseRoute]:
 
 def _kibana_routes() -> list[BaseRoute]:
     """At their paths, and once more below a space's, of which there is one whatever its name."""
-    routes: Sequence[BaseRoute] = getattr(kibana, "routes", ())
+    routes: Sequence[BaseRoute] = kibana.routes
     return [*routes, Mount("/s/{space}", Router(routes, redirect_slashes=False))]
 
 

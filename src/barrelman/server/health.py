@@ -44,6 +44,10 @@ class Readiness:
                 self._found = (await to_thread.run_sync(self._look), now)
             return self._found[0]
 
+    def forget(self) -> None:
+        """The next who asks is told anew."""
+        self._found = None
+
 
 def _answer(value: dict[str, Any], *, status: int = 200) -> Response:
     return Response(to_json(value), status, media_type="application/json")

@@ -40,8 +40,8 @@ _MOST_PIPELINED: Final = 8
 _MOST_HANDSHAKES: Final = 512
 _HANDSHAKE_SECONDS: Final = 10.0
 _LINGER_SECONDS: Final = 3.0
-_STALLED_SECONDS: Final = 60.0
-_TLS_CHECK_SECONDS: Final = 5.0
+_TLS_CHECK_SECONDS: Final = 1.0
+_SWEEP_TICKS: Final = 5  # of a tenth of a second
 _NEVER: Final = math.inf
 
 
@@ -66,6 +66,8 @@ class Listening:
     header_bytes: int = 64 * 1024
     header_seconds: float = 15.0
     idle_seconds: float = 90.0
+    stalled_seconds: float = 60.0
+    """How long a client may read nothing of an answer."""
     stop_seconds: float = 20.0
 
 
@@ -85,6 +87,7 @@ class Listener:
         self._options = options
         self._on_bound = on_bound
         self._socket: socket.socket | None = None
+        self._address: tuple[str, int] | None = None
         # Found to be wrong before anything listens, not by the first client.
         context = _Certificates(options.tls) if options.tls else None
         self._room = _Room(_bounded_by_files(options.max_connections))
@@ -96,9 +99,8 @@ class Listener:
     @property
     def address(self) -> tuple[str, int]:
         """Host and port; bound by then."""
-        assert self._socket is not None, "not bound yet"
-        name = self._socket.getsockname()
-        return name[0], name[1]
+        assert self._address is not None, "not bound yet"
+        return self._address
 
     @property
     def connections(self) -> int:
@@ -129,6 +131,7 @@ class Listener:
                 hint="another process may listen there; choose another port with --listen",
             ) from None
         self._socket.setblocking(False)
+        self._address = self._socket.getsockname()[:2]
         return self.address
 
     def run(self) -> None:
@@ -310,7 +313,7 @@ class _Connection(HttpToolsProtocol):
         self._room.waiting[self] = None
 
     def pause_writing(self) -> None:
-        self.stalled = time.monotonic() + _STALLED_SECONDS
+        self.stalled = time.monotonic() + self._options.stalled_seconds
         super().pause_writing()
 
     def resume_writing(self) -> None:
@@ -339,7 +342,7 @@ class _Server(uvicorn.Server):
         yield
 
     async def on_tick(self, counter: int) -> bool:
-        if counter % 10 == 0:
+        if counter % _SWEEP_TICKS == 0:
             self._room.sweep()
         if self._certificates and counter % int(10 * _TLS_CHECK_SECONDS) == 0:
             self._certificates.renew()

@@ -126,7 +126,7 @@ def _own(endpoint: Endpoint) -> dict[str, Any]:
     responses["default"] = _failure("Error")
     made: dict[str, Any] = {
         "summary": endpoint.summary,
-        "operationId": endpoint.handler.__name__,
+        "operationId": f"{endpoint.tag}_{endpoint.handler.__name__}",
         "tags": [endpoint.tag],
         "parameters": [
             *_in_path(endpoint.path),
