@@ -15,6 +15,7 @@ from barrelman.cli.printing import readable
 from barrelman.errors import UsageError
 from barrelman.settings.config import Config, split_listen
 from barrelman.settings.configload import Flag, load_config
+from barrelman.settings.endpoint import remove_endpoint, write_endpoint
 
 if TYPE_CHECKING:
     from barrelman.server.listen import Listening
@@ -132,6 +133,7 @@ def _serve(service: Service, settings: Config, *, quiet: bool) -> int:
         intake_bytes=server.max_body_bytes,
         import_bytes=server.max_body_bytes,
         requests_per_second=server.requests_per_second,
+        workers=server.workers,
     )
     try:
         is_keyless = access.is_keyless()
@@ -145,14 +147,17 @@ def _serve(service: Service, settings: Config, *, quiet: bool) -> int:
             ),
         )
         listener.bind()
+        app.state.metrics.connections = lambda: (listener.connections, listener.turned_away)
         service.start()
     except BaseException:
         service.stop(grace_seconds=0)
         raise
     try:
+        write_endpoint(service.folder.path, _url(settings, *listener.address, is_local=True))
         listener.run()
     finally:
         _LOG.info("stopping")
+        remove_endpoint(service.folder.path)
         service.stop(grace_seconds=server.stop_seconds)
     _LOG.info("stopped")
     return 0
@@ -183,14 +188,21 @@ def _listening(settings: Config, *, is_keyless: bool) -> Listening:
         max_connections=server.max_connections,
         header_seconds=server.header_seconds,
         idle_seconds=server.idle_seconds,
+        stalled_seconds=server.stalled_seconds,
         stop_seconds=server.stop_seconds,
     )
 
 
-def _welcome(settings: Config, host: str, port: int, *, is_keyless: bool, quiet: bool) -> None:
-    scheme = "https" if settings.server.tls_cert else "http"
+def _url(settings: Config, host: str, port: int, *, is_local: bool = False) -> str:
+    """Where it listens; for who is on this machine, where it can be reached."""
+    if is_local and host in ("0.0.0.0", "::"):
+        host = "127.0.0.1" if host == "0.0.0.0" else "::1"
     shown = f"[{host}]" if ":" in host else host
-    here = f"{scheme}://{shown}:{port}"
+    return f"{'https' if settings.server.tls_cert else 'http'}://{shown}:{port}"
+
+
+def _welcome(settings: Config, host: str, port: int, *, is_keyless: bool, quiet: bool) -> None:
+    here = _url(settings, host, port)
     _LOG.info("barrelman %s listens on %s, data in %s", __version__, here, settings.store.data)
     if quiet:
         return

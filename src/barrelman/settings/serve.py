@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import BinaryIO, Final
 
 from barrelman.detection.rows import describe
-from barrelman.errors import Place, UsageError
 from barrelman.records.frozen import frozen
 from barrelman.rules.exceptions import ExceptionSet
 from barrelman.service.clock import Clock
@@ -19,6 +18,7 @@ from barrelman.service.rulesync import FileRules
 from barrelman.service.service import Service, ServiceOptions
 from barrelman.service.watchdogs import WatchdogOptions
 from barrelman.settings.config import Config, FilesConfig
+from barrelman.settings.configchecks import read_template
 from barrelman.settings.follow import Follower
 from barrelman.settings.rulefiles import (
     RULE_SUFFIXES,
@@ -85,7 +85,7 @@ def sink_settings(config: Config) -> list[SinkSettings]:
     for table in config.sinks:
         if table.get("enabled", True):
             template = table.get("template")
-            text = _read_template(str(template)) if template is not None else None
+            text = read_template(str(template)) if template is not None else None
             values = {k: v for k, v in table.items() if k not in ("enabled", "template")}
             found.append(settings_of(values, template=text))
     return found
@@ -200,14 +200,6 @@ def _files_below(path: Path) -> Iterator[Path]:
 
 def _open(settings: SinkSettings, clock: Clock, stdout: BinaryIO | None) -> Sink:
     return open_sink(settings, clock=clock.now_us, stdout=stdout)
-
-
-def _read_template(path: str) -> str:
-    try:
-        return Path(path).read_text(encoding="utf-8")
-    except (OSError, ValueError) as error:
-        reason = error.strerror if isinstance(error, OSError) else "not UTF-8"
-        raise UsageError(f"the template cannot be read: {reason}", place=Place(path)) from None
 
 
 def _follower(service: Service, files: FilesConfig) -> Follower:
