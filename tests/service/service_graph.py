@@ -12,6 +12,7 @@ from typing import Any
 
 from barrelman.detection.rows import describe
 from barrelman.detection.scan import Scan
+from barrelman.engine.decode import loads
 from barrelman.errors import StoreError
 from barrelman.records.event import Event
 from barrelman.records.times import format_instant, parse_instant_us
@@ -34,7 +35,8 @@ from barrelman.store.runs import Run
 
 SECOND_US = 1_000_000
 MINUTE_US = 60 * SECOND_US
-NOON_US = parse_instant_us("2026-11-23T12:00:00Z") or 0
+START_US = parse_instant_us("2026-11-23T12:02:00Z") or 0
+"""Between two ticks of rules that run every five minutes: one run alone reads what comes."""
 CLUSTER = "harbour"
 QUIET = KeeperOptions(watch_seconds=0, reload_seconds=0)
 JsonObject = dict[str, Any]
@@ -54,7 +56,7 @@ def _minute(text: str) -> str:
 class Wall:
     """The wall's clock of a service; stands still until it is set."""
 
-    def __init__(self, now_us: int = NOON_US) -> None:
+    def __init__(self, now_us: int = START_US) -> None:
         self.now_us = now_us
 
     def __call__(self) -> int:
@@ -67,7 +69,7 @@ class Wall:
         self.now_us += round(seconds * SECOND_US)
 
 
-def audit(number: int, *, at_us: int = NOON_US, **changes: Any) -> JsonObject:
+def audit(number: int, *, at_us: int = START_US, **changes: Any) -> JsonObject:
     """An event of a user reading a secret; `changes` replace members, None removes one."""
     moment = format_instant(at_us // 1000)
     made: JsonObject = {
@@ -290,12 +292,12 @@ class Graph:
         return {each.id for each in self.alerts(**filters)}
 
     def numbers(self, **filters: Any) -> list[int]:
-        """The numbers that `audit` gave to the events alerted on, in order."""
+        """The numbers that `audit` gave to the events alerted on, sorted."""
         found = []
         for each in self.alerts(**filters):
             document = json.loads(each.document)
             found.append(int(document["kubernetes"]["audit"]["auditID"].rpartition("-")[2]))
-        return found
+        return sorted(found)
 
     def runs(self, **filters: Any) -> list[Run]:
         """Runs by their time."""
@@ -318,7 +320,7 @@ class Graph:
         runnable = [each.runnable for each in self.service.rulebook.lineup.watchers]
         scan = Scan(runnable, now_us=self.wall())
         for body in events:
-            scan.feed(Event(body, cluster=cluster))
+            scan.feed(Event(loads(json.dumps(body)), cluster=cluster))
         return {alert.document["kibana.alert.uuid"] for alert in scan.finish()}
 
 

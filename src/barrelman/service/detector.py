@@ -177,7 +177,8 @@ class Detector:
                 continue
             candidates.append(Candidate(watcher, event, ticks))
         if len(candidates) >= _MOST_CANDIDATES:
-            self._alerting.raise_alerts(candidates, kind="live")
+            outcomes = self._alerting.raise_alerts(candidates, kind="live")
+            self.capped += outcomes.count("capped")
             candidates.clear()
 
     def _raise(self, candidates: list[Candidate], next_seq: int) -> None:

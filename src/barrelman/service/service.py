@@ -256,7 +256,8 @@ class Service:
 
     def _judged_seq(self) -> int:
         noted = self.database.read(lambda connection: meta.get(connection, JUDGED))
-        return int(noted) if noted is not None else 0
+        # Never beyond what is stored: events may have been lost or restored, the note not.
+        return min(int(noted), self.events.next_seq) if noted is not None else 0
 
     def _write_soon(self, run: Within) -> None:
         future: Future[None] = self.database.write_soon(run)
