@@ -68,6 +68,12 @@ class _Search:
     start: Start
     has_aggregations: bool
 
+    @property
+    def is_by_time(self) -> bool:
+        """Whether hits are wanted in the order in which alerts are stored."""
+        names = [key.field for key in self.keys if key.read is not None]
+        return names == ["@timestamp"] and len(self.keys) == 1 and not self.after
+
 
 class AlertDesk:
     """`clusters` of a call bound what it sees and changes; None is all."""
@@ -87,10 +93,18 @@ class AlertDesk:
         now_ms = self.clock() // 1000
         purse = Purse(_hit, now_ms=now_ms)
         wanted = _parse_search(body, purse)
-        top = Top(wanted.skipped + wanted.size, wanted.keys, after=wanted.after)
+        top = Top(
+            wanted.skipped + wanted.size,
+            wanted.keys,
+            after=wanted.after,
+            come_sorted=wanted.is_by_time,
+        )
         state = wanted.start()
         total = 0
-        for alert, document in self._matching(wanted.node, now_ms, clusters):
+        newest_first = not wanted.is_by_time or wanted.keys[0].is_descending
+        for alert, document in self._matching(
+            wanted.node, now_ms, clusters, newest_first=newest_first
+        ):
             total += 1
             state.add(document)
             top.offer(document, (alert.id, document))
@@ -118,9 +132,9 @@ class AlertDesk:
         return answer
 
     def _matching(
-        self, node: Node, now_ms: int, clusters: Clusters
+        self, node: Node, now_ms: int, clusters: Clusters, *, newest_first: bool = True
     ) -> Iterator[tuple[StoredAlert, JsonObject]]:
-        """Alerts that a query holds of, newest first, with their documents."""
+        """Alerts that a query holds of, by the time of their making, with their documents."""
         predicate = compile_query(node, ALERT_CATALOGUE)
         bounds = bounds_of(node, now_ms=now_ms)
         with self.database.reading() as connection:
@@ -133,7 +147,7 @@ class AlertDesk:
                 severities=bounds.severities,
                 statuses=bounds.statuses,
                 clusters=clusters,
-                newest_first=True,
+                newest_first=newest_first,
             ):
                 document = alert.merged()
                 document["_id"] = alert.id

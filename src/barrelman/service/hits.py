@@ -123,9 +123,18 @@ class Top:
     Holds at most twice as many as it gives, however many are offered.
     """
 
-    def __init__(self, size: int, keys: Sequence[SortKey], *, after: Sequence[Any] = ()) -> None:
+    def __init__(
+        self,
+        size: int,
+        keys: Sequence[SortKey],
+        *,
+        after: Sequence[Any] = (),
+        come_sorted: bool = False,
+    ) -> None:
+        """`come_sorted`: what is offered comes in the order of the keys."""
         self._size = size
         self._keys = keys
+        self._come_sorted = come_sorted or not keys
         self._after = None
         if after:
             pairs = zip(keys, after, strict=True)
@@ -137,9 +146,10 @@ class Top:
         if not self._size:
             return
         self._count += 1
-        if not self._keys:
+        if self._come_sorted:
             if len(self._held) < self._size:
-                self._held.append(([], self._count, [], item))
+                values = [key.value(document) for key in self._keys]
+                self._held.append(([], self._count, values, item))
             return
         values = [key.value(document) for key in self._keys]
         order = [key.key(value) for key, value in zip(self._keys, values, strict=True)]
@@ -152,7 +162,7 @@ class Top:
     @property
     def is_settled(self) -> bool:
         """Whether nothing that comes later can be among the first."""
-        return not self._keys and len(self._held) >= self._size
+        return self._come_sorted and len(self._held) >= self._size
 
     def _cut(self) -> None:
         self._held.sort(key=lambda each: each[:2])

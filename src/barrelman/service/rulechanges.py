@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeAlias
 from barrelman.errors import ConflictError, NotFoundError, RequestError
 from barrelman.records.frozen import frozen
 from barrelman.service.ruleshape import Props, customized_fields, params_of
-from barrelman.store import audit, exceptions, rules, runs
+from barrelman.store import audit, exceptions, meta, rules, runs
 from barrelman.store.rules import RuleState, StoredRule
 
 if TYPE_CHECKING:
@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 JsonObject: TypeAlias = dict[str, Any]
 Pack: TypeAlias = Mapping[str, Mapping[str, Any]]
 
+REMOVED: Final = "removed rule:"
+"""How shipped rules that somebody deleted are named among the single values."""
 _UNTOLD: Final = 40
 """How many names of changed fields the audit trail is told."""
 
@@ -47,25 +49,32 @@ def find_rule(connection: Connection, *, id: str | None, rule_id: str | None) ->
     return found
 
 
-def add_rule(connection: Connection, props: Props, hand: Hand) -> StoredRule:
-    """Adds a rule. Raises ConflictError where its rule_id is taken."""
+def add_rule(
+    connection: Connection, props: Props, hand: Hand, *, may_be_shipped: bool = False
+) -> StoredRule:
+    """Adds a rule. Raises ConflictError where its rule_id is taken.
+
+    `may_be_shipped`: a rule_id of the pack makes it the pack's rule, not one in its way.
+    """
     rule_id = props.params.get("rule_id") or str(uuid.uuid4())
     params = {**props.params, "rule_id": rule_id}
+    is_shipped = may_be_shipped and rule_id in hand.pack
     made = StoredRule(
         id=str(uuid.uuid4()),
         rule_id=rule_id,
         params=settle_references(connection, params, owner=None),
         enabled=bool(props.enabled),
         revision=0,
-        source="pack" if rule_id in hand.pack else "api",
+        source="pack" if is_shipped else "api",
         path=None,
-        is_customized=_is_customized(params, hand.pack.get(rule_id)),
+        is_customized=is_shipped and _is_customized(params, hand.pack[rule_id]),
         created_at_us=hand.at_us,
         created_by=hand.by,
         updated_at_us=hand.at_us,
         updated_by=hand.by,
     )
     rules.insert(connection, made)
+    meta.drop(connection, REMOVED + rule_id)
     if made.enabled:
         _note_enabled(connection, made.id, hand)
     _note(connection, hand, "rule created", made, {"name": made.params["name"]})
@@ -120,6 +129,8 @@ def drop_rule(connection: Connection, old: StoredRule, hand: Hand) -> None:
     """Removes a rule with its state and gaps; its alerts and runs stay."""
     rules.delete(connection, old.id)
     runs.drop_gaps(connection, old.id)
+    if old.source == "pack":
+        meta.put(connection, REMOVED + old.rule_id, str(hand.at_us))
     _note(connection, hand, "rule deleted", old, {"name": old.params.get("name", "")})
 
 

@@ -320,7 +320,8 @@ def _drop_unknown_lists(connection: Connection, params: JsonObject) -> list[Json
 def _put_rule(connection: Connection, props: Props, options: Options, hand: Hand) -> None:
     old = rules.get(connection, rule_id=props.params["rule_id"])
     if old is None or not options.overwrite:
-        add_rule(connection, props, hand)  # refuses the second of a rule_id by itself
+        # A second rule of the same rule_id is refused here.
+        add_rule(connection, props, hand, may_be_shipped=True)
     else:
         change_rule(connection, old, props.params, enabled=bool(props.enabled), hand=hand)
 

@@ -63,7 +63,8 @@ class PackDesk:
                 params = without(shipped, ("enabled",))
                 old = rules.get(connection, rule_id=rule_id)
                 if old is None:
-                    add_rule(connection, Props(params, False, None), hand)
+                    props = Props(params, False, None)
+                    add_rule(connection, props, hand, may_be_shipped=True)
                     installed += 1
                 elif _is_older(old, shipped) and not old.is_customized:
                     kept = {name: old.params[name] for name in _OURS if name in old.params}
