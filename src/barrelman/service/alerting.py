@@ -38,6 +38,8 @@ Within: TypeAlias = Callable[["Connection"], None]
 
 _MOST_COUNTS: Final = 20_000
 _MANUAL: Final = ("manual", "gap")
+_COUNTED: Final = ("live", "scheduled", "catch-up", "gap")
+"""Those that take a place of the run of their time; a run by hand has places of its own."""
 
 
 @dataclass
@@ -132,7 +134,7 @@ class Alerting:
             self._used.clear()
             unknown = list(dict.fromkeys(runs))
         counted = self._database.read(
-            lambda connection: alerts_table.count_for_ticks(connection, unknown)
+            lambda connection: alerts_table.count_for_ticks(connection, unknown, kinds=_COUNTED)
         )
         for run in unknown:
             self._used[run] = counted.get(run, 0)
