@@ -25,6 +25,9 @@ from barrelman.server.own import alerts, events, keys, runs, state
 if TYPE_CHECKING:
     from barrelman.service.service import Service
 
+_ASIDE: Final = 2
+"""Threads for what must be answered while searches take all others."""
+
 ENDPOINTS: Final[Sequence[Endpoint]] = (
     *intake.ENDPOINTS,
     *health.ENDPOINTS,
@@ -73,9 +76,12 @@ def build_app(service: Service, *, access: Access, limits: Limits | None = None)
     app.state.access = access
     app.state.limits = limits
     app.state.metrics = figures
-    app.state.readiness = health.Readiness(lambda: service.health().reasons)
     app.state.rates = state.Rates()
     app.state.workers = CapacityLimiter(limits.workers)
+    app.state.aside = CapacityLimiter(_ASIDE)
+    app.state.readiness = health.Readiness(
+        lambda: service.health().reasons, limiter=app.state.aside
+    )
     app.state.openapi = openapi.described(ENDPOINTS, _kibana_routes())
     return app
 

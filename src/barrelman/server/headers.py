@@ -30,6 +30,8 @@ _SECURITY: Final = (
     ("cache-control", "no-store"),
 )
 _HSTS: Final = ("strict-transport-security", "max-age=31536000")
+_GONE: Final = 499
+"""In figures: nobody waited for the answer."""
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}", re.ASCII)
 
 
@@ -59,7 +61,7 @@ class Frame:
         try:
             await self._app(scope, receive, sent)
         except ClientDisconnect:
-            status = status or 499
+            pass
         except Exception as error:  # a fault of ours ends one answer, not the service
             if status:
                 # Half an answer is out: only cutting the connection tells that it is not whole.
@@ -67,7 +69,7 @@ class Frame:
                 raise
             await answer(error, scope)(scope, receive, sent)
         finally:
-            self._requests.count(scope, status, time.monotonic() - started)
+            self._requests.count(scope, status or _GONE, time.monotonic() - started)
 
 
 def answer(error: Exception, scope: Scope) -> Response:

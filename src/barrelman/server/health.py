@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import Any, Final
 
 import anyio
-from anyio import to_thread
+from anyio import CapacityLimiter, to_thread
 from starlette.requests import Request
 from starlette.responses import Response
 
@@ -32,8 +32,9 @@ async def is_ready(request: Request) -> Response:
 class Readiness:
     """Asked by anyone, so looked up once a second at most, and not behind searches."""
 
-    def __init__(self, look: Callable[[], list[str]]) -> None:
+    def __init__(self, look: Callable[[], list[str]], *, limiter: CapacityLimiter) -> None:
         self._look = look
+        self._limiter = limiter
         self._lock = anyio.Lock()
         self._found: tuple[list[str], float] | None = None
 
@@ -41,7 +42,7 @@ class Readiness:
         async with self._lock:
             now = time.monotonic()
             if self._found is None or now - self._found[1] >= _FRESH_SECONDS:
-                self._found = (await to_thread.run_sync(self._look), now)
+                self._found = (await to_thread.run_sync(self._look, limiter=self._limiter), now)
             return self._found[0]
 
     def forget(self) -> None:

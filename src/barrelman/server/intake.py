@@ -103,7 +103,9 @@ async def _receipt_of(request: Request, cluster: str, *, is_list: bool) -> Any:
                 retry_after_seconds=RETRY_SECONDS,
             ) from None
         is_nothing = receipt.events == 0 and receipt.malformed and not receipt.foreign
-        if is_nothing and not await to_thread.run_sync(partial(_is_json_at_all, data)):
+        if is_nothing and not await to_thread.run_sync(
+            partial(_is_json_at_all, data), limiter=state.aside
+        ):
             raise RefusedError(
                 "nothing in the body could be read",
                 code="not_json",

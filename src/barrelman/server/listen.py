@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import logging
 import math
 import resource
@@ -202,16 +203,20 @@ class _Room:
     def taken(self) -> int:
         return len(self.all)
 
-    def make(self) -> bool:
-        """Room for one more, if need be at the cost of one that waits."""
-        if len(self.all) < self.most:
-            return True
-        longest = next(iter(self.waiting), None)
-        if longest is None:
-            return False
-        self.turned_away += 1
-        longest.cut()
-        return True
+    def can_make(self) -> bool:
+        """Whether there is room for one more, or can be."""
+        return len(self.all) < self.most or bool(self.waiting)
+
+    def make(self) -> None:
+        """Room for one more, if need be at the cost of the one that has waited longest."""
+        if len(self.all) >= self.most:
+            self.cut_longest()
+
+    def cut_longest(self) -> None:
+        """Closes the connection that has waited longest."""
+        if self.waiting:
+            self.turned_away += 1
+            next(iter(self.waiting)).cut()
 
     def forget(self, connection: _Connection) -> None:
         self.all.discard(connection)
@@ -351,16 +356,17 @@ class _Server(uvicorn.Server):
     async def _accept(self, listening: socket.socket) -> None:
         loop = asyncio.get_running_loop()
         while True:
-            if not self._room.make():
+            if not self._room.can_make():
                 await asyncio.sleep(0.02)  # all are busy: the kernel holds a few more
                 continue
             try:
                 accepted, _ = await loop.sock_accept(listening)
             except OSError as error:
-                # No file descriptor left, or a client that is gone already.
-                _LOG.debug("cannot accept: %s", error)
-                await asyncio.sleep(0.05)
+                if error.errno in (errno.EMFILE, errno.ENFILE):  # others hold all files
+                    self._room.cut_longest()
+                await asyncio.sleep(0.01)
                 continue
+            self._room.make()
             if len(self._handshakes) >= _MOST_HANDSHAKES:
                 next(iter(self._handshakes)).cancel()
             task = loop.create_task(self._connect(accepted))

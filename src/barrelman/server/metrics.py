@@ -408,7 +408,7 @@ async def show(request: Request) -> Response:
         seen = {name: each for name, each in numbers.clusters.items() if caller.sees(name)}
         return metrics.written(replace(numbers, clusters=seen))
 
-    body = await to_thread.run_sync(write)  # not behind searches
+    body = await to_thread.run_sync(write, limiter=state.aside)
     return Response(body, media_type=MEDIA_TYPE)
 
 
