@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from sqlalchemy import Connection, func, insert, select
+from sqlalchemy import Connection, Engine, event, func, insert, select
 
 from barrelman.store import alerts
 from barrelman.store.alerts import NewAlert, Status, StoredAlert
@@ -205,6 +205,46 @@ def test_taking_a_few_leaves_the_connection_usable(database: Database) -> None:
         assert [next(taken).id for _ in range(3)] == ["01999", "01998", "01997"]
         assert alerts.count(connection) == 2_000
         assert next(taken).id == "01996"
+
+
+def plans(database: Database, **asked: Any) -> str:
+    """How SQLite goes about a selection."""
+    ran: list[tuple[str, Any]] = []
+
+    def note(_: Any, __: Any, statement: str, parameters: Any, *___: Any) -> None:
+        ran.append((statement, parameters))
+
+    event.listen(Engine, "before_cursor_execute", note)
+    ids(database, **asked)
+    event.remove(Engine, "before_cursor_execute", note)
+    statement, parameters = next(each for each in ran if each[0].startswith("SELECT"))
+    explained = database.read(
+        lambda c: c.exec_driver_sql(f"EXPLAIN QUERY PLAN {statement}", parameters).all()
+    )
+    return "; ".join(row.detail for row in explained)
+
+
+@pytest.mark.parametrize(
+    ("asked", "index"),
+    [
+        ({}, "ix_alerts_created"),
+        ({"created_us": (1, 2)}, "ix_alerts_created"),
+        ({"severities": ["high"], "clusters": ["prod", "dev"]}, "ix_alerts_created"),
+        ({"statuses": ["open", "acknowledged"]}, "ix_alerts_created"),
+        ({"after": (5, "a")}, "ix_alerts_created"),
+        ({"statuses": ["closed"]}, "ix_alerts_status_created"),
+        ({"rule_uuids": ["u1"]}, "ix_alerts_rule_created"),
+    ],
+)
+def test_the_first_alerts_are_found_without_sorting_all(
+    database: Database, asked: dict[str, Any], index: str
+) -> None:
+    if database.read(lambda c: c.dialect.name) != "sqlite":
+        pytest.skip("how SQLite goes about it")
+    plan = plans(database, limit=10, **asked)
+    assert index in plan
+    # Of alerts made at the same time, the ids are sorted: that is a few, not all.
+    assert "USE TEMP B-TREE FOR ORDER BY" not in plan
 
 
 STREAM = """
