@@ -24,7 +24,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from account import account, settle
-from faults import FAULT_BATCH, FAULTS
+from faults import FAULTS, hasty
 from load import Load, Plan, percentile
 from subject import Subject, SubjectError
 from verdict import Verdict, one, told
@@ -48,9 +48,7 @@ def kills(options: Options) -> Verdict:
     chance = random.Random(options.seed)
     server = Subject(options.folder / "kills")
     share = options.attacks_per_second / options.rate
-    plan = Plan(
-        server.url, rate=options.rate, attack_share=share, retry_scale=0.1, size=FAULT_BATCH
-    )
+    plan = hasty(Plan(server.url, rate=options.rate, attack_share=share))
     failures: list[str] = []
     with server.start():
         load = Load(plan).start()

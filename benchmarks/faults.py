@@ -19,6 +19,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 from account import Account, account, eventually, settle
@@ -29,7 +30,6 @@ from verdict import Verdict
 MIB = 1 << 20
 DISK_MIB = 192
 ATTACKS_PER_SECOND = 5.0
-# Small ones, so that there is always some on its way.
 FAULT_BATCH = 100
 RECOVERY_SECONDS = 60.0
 SMALL_SEGMENTS = "store.segment_bytes = 1_048_576\n"
@@ -83,8 +83,13 @@ time_t time(time_t *at) {
 
 def loaded(server: Subject, rate: float, *, first: int = 0) -> Load:
     share = ATTACKS_PER_SECOND / rate
-    plan = Plan(server.url, rate=rate, attack_share=share, retry_scale=0.2, size=FAULT_BATCH)
+    plan = hasty(Plan(server.url, rate=rate, attack_share=share))
     return Load(plan, first=first).start()
+
+
+def hasty(plan: Plan) -> Plan:
+    """With small batches, so that some are always on their way, and short waits."""
+    return replace(plan, size=FAULT_BATCH, retry_scale=0.1, late_seconds=0.5)
 
 
 def ended(server: Subject, load: Load) -> Account:
@@ -124,7 +129,7 @@ def disk_full(folder: Path, rate: float, seconds: float) -> Verdict:
                 time.sleep(seconds)
                 health = server.status("/healthz")
                 ready = server.status("/readyz")
-                count = server.status("/api/v1/events/_count?query=*")
+                count = server.status("/api/v1/events/count?query=*")
             began = time.monotonic()
             eventually(server, taken(load), seconds=RECOVERY_SECONDS, what="taking in again")
             recovered = time.monotonic() - began
@@ -258,7 +263,11 @@ class Receiver(http.server.BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
 
     def do_POST(self) -> None:
-        body = self.rfile.read(int(self.headers.get("Content-Length", "0")))
+        size = int(self.headers.get("Content-Length", "0"))
+        body = self.rfile.read(size)
+        if len(body) < size:  # the sender was killed
+            self.close_connection = True
+            return
         bodies: list[bytes] = self.server.bodies  # type: ignore[attr-defined]
         bodies.append(body)
         self.server.keys.append(  # type: ignore[attr-defined]

@@ -39,7 +39,6 @@ PATIENCE = 10
 BUFFER_EVENTS = 10_000
 """What one API server holds back at most; it drops what comes on top."""
 TIMEOUT_SECONDS = 30.0
-LATE_SECONDS = 2.0
 GOOD = range(200, 207)
 
 
@@ -61,7 +60,8 @@ class Plan:
     seed: int = 1
     attack_share: float = 0.0
     late_share: float = 0.05
-    """Batches held back by up to two seconds, and so overtaken by later ones."""
+    """Batches held back by up to `late_seconds`, and so overtaken by later ones."""
+    late_seconds: float = 2.0
     twice_share: float = 0.02
     """Batches sent again after they were acknowledged, as after an answer lost on its way."""
     retry_scale: float = 1.0
@@ -225,7 +225,7 @@ class Load:
             self.tally.dropped += 1
             return
         if self._chance.random() < self.plan.late_share:
-            due += self._chance.random() * LATE_SECONDS
+            due += self._chance.random() * self.plan.late_seconds
         heappush(self._heap, Delivery(due, number, time.time_ns() // 1000, due))
         self._changed.notify_all()
 
@@ -275,7 +275,7 @@ class Load:
         self.ledger.acknowledged[delivery.number] = wall
         if self._chance.random() < self.plan.twice_share:
             tally.repeated += 1
-            due = now + self._chance.random() * LATE_SECONDS
+            due = now + self._chance.random() * self.plan.late_seconds
             again = Delivery(due, delivery.number, delivery.born_us, due, again=True)
             heappush(self._heap, again)
 

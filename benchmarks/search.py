@@ -123,7 +123,7 @@ def searched(server: Subject, known: dict[str, Any], *, rounds: int) -> Verdict:
     counts, firsts, failures = [], [], []
     first_count, first_hits = 0.0, 0.0
     for number in range(rounds + 1):
-        count_seconds, count = asked.timed("/api/v1/events/_count", query=query)
+        count_seconds, count = asked.timed("/api/v1/events/count", query=query)
         hit_seconds, page = asked.timed("/api/v1/events", query=query, limit=HITS)
         if count["count"] != known["of_user"]:
             failures.append(f"{count['count']} events counted, {known['of_user']} are there")

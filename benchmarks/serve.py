@@ -107,7 +107,7 @@ def failures_of(server: Subject, load: Load) -> list[str]:
         failures.append(f"{tally.dropped} batches were dropped, {tally.lost} given up")
     if strange := {told: count for told, count in tally.answers.items() if told != "200"}:
         failures.append(f"answers other than 200: {strange}")
-    stored = server.told("/api/v1/events/_count", query="*")["count"]
+    stored = server.told("/api/v1/events/count", query="*")["count"]
     if stored != load.acknowledged_events:
         failures.append(f"{load.acknowledged_events} events acknowledged, {stored} stored")
     attacks = ledger.attacks()

@@ -111,7 +111,16 @@ class Subject:
         sink = ["--sink", f"file:{self.sink}"]
         where = ["--data", str(self.data), "--listen", f"127.0.0.1:{self.port}"]
         config = ["--config", str(self.settings)]
-        return [barrelman(), "serve", *config, *where, *sink, *self._rules, *self.options]
+        return [
+            barrelman(),
+            "serve",
+            "--quiet",
+            *config,
+            *where,
+            *sink,
+            *self._rules,
+            *self.options,
+        ]
 
     def start(self, *, wait: bool = True, before: Callable[[], None] | None = None) -> Subject:
         """`before` runs in the new process, for limits of it."""
@@ -130,7 +139,8 @@ class Subject:
 
     def until_ready(self, *, seconds: float = READY_SECONDS) -> None:
         if not self.waited(lambda: self.status("/readyz") == 200, seconds=seconds):
-            raise SubjectError(f"not ready after {seconds:g} s; it said:\n{self.said()}")
+            how = f"not ready after {seconds:g} s" if self.is_alive else "ended before it was ready"
+            raise SubjectError(f"{how}; it said:\n{self.said()}")
 
     def waited(self, is_so: Callable[[], bool], *, seconds: float, pause: float = 0.02) -> bool:
         """Whether something became so in time; ends early when the server does."""
