@@ -266,7 +266,7 @@ def test_selecting_all_holds_few_in_memory(tmp_path: Path) -> None:
     path = tmp_path / "a.db"
     database = Database.open(path)
     document = json.dumps({"a": "x" * 4_000})
-    for start in range(0, 20_000, 2_000):
+    for start in range(0, 10_000, 2_000):
         some = [alert(str(n), document=document) for n in range(start, start + 2_000)]
         database.write(partial(alerts.add, alerts=some))
     database.close()
@@ -279,7 +279,7 @@ def test_selecting_all_holds_few_in_memory(tmp_path: Path) -> None:
     )
     assert done.returncode == 0, done.stderr
     seen, mebibytes = map(int, done.stdout.split())
-    assert seen == 2 * 20_000 * len(document)  # 160 MB
+    assert seen == 2 * 10_000 * len(document)  # 80 MB
     assert mebibytes < 16
 
 

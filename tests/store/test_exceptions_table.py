@@ -217,7 +217,7 @@ def test_a_deleted_value_list_takes_its_values_along(database: Database) -> None
     assert database.read(lambda c: exceptions.count_values(c, "w")) == 1
 
 
-def test_a_hundred_thousand_values_are_imported_in_one_write(database: Database) -> None:
+def test_many_values_are_imported_in_one_write(database: Database) -> None:
     keep(database, a_value_list())
     values = (f"10.{n >> 16}.{n >> 8 & 255}.{n & 255}" for n in range(20_000))
     add = partial(exceptions.add_values, list_id="v", values=values, at_us=1, by="ann")
