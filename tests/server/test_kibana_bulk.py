@@ -255,7 +255,7 @@ def test_gaps_are_found_and_filled(here: World, client: Client) -> None:
             at_us=NOW_US,
         )
     )
-    span = {"gaps_range_start": at(-300), "gaps_range_end": at(0)}
+    span: dict[str, Any] = {"gaps_range_start": at(-300), "gaps_range_end": at(0)}
     assert [each["id"] for each in client.get(f"{RULES}/_find", **span)["data"]] == [made["id"]]
     assert client.get(f"{RULES}/_find", **span, gap_fill_statuses="filled")["total"] == 0
 

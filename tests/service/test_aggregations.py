@@ -114,7 +114,7 @@ def test_numbers() -> None:
     assert found["none"] == {"value": None}
     assert found["last"]["value_as_string"] == "2026-11-19T00:40:00.000Z"
     # A truth is no number, and is not one that equals it.
-    mixed = [{"v": True}, {"v": 1}, {"v": "1"}]
+    mixed: list[dict[str, Any]] = [{"v": True}, {"v": 1}, {"v": "1"}]
     assert made({"a": {"cardinality": {"field": "v"}}}, mixed)["a"]["value"] == 3
     assert made({"a": {"sum": {"field": "v"}}}, mixed)["a"]["value"] == 1
 
@@ -162,7 +162,7 @@ def test_chosen_documents() -> None:
     assert found["none"] == {"doc_count": 1}
 
 
-ALL = {"match_all": {}}
+ALL: Any = {"match_all": {}}
 
 
 def test_the_first_few_of_each_bucket() -> None:

@@ -169,7 +169,7 @@ def test_aggregations_beside_hits(desk: AlertDesk) -> None:
 
 def test_the_workflow_is_searched_as_it_stands(desk: AlertDesk) -> None:
     desk.set_status({"signal_ids": ["a1", "a2"], "status": "closed", "reason": "x"}, by="me")
-    query = {"bool": {"must_not": {"term": {"kibana.alert.workflow_status": "open"}}}}
+    query: Any = {"bool": {"must_not": {"term": {"kibana.alert.workflow_status": "open"}}}}
     assert ids(desk.search({"query": query})) == ["a1", "a2"]
     query = {"term": {"kibana.alert.workflow_user": "me"}}
     assert ids(desk.search({"query": query})) == ["a1", "a2"]

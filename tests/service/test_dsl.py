@@ -261,9 +261,9 @@ def test_bounds_are_read_off_what_must_hold() -> None:
     )
     bounds = bounds_of(node, now_ms=NOW_MS)
 
-    assert bounds.statuses == {"open", "closed"}
-    assert bounds.severities == {"high"}
-    assert bounds.rule_ids == {"r1"}
+    assert bounds.statuses == frozenset({"open", "closed"})
+    assert bounds.severities == frozenset({"high"})
+    assert bounds.rule_ids == frozenset({"r1"})
     assert bounds.ids is None
     low, high = bounds.created_us
     assert low is not None
@@ -272,9 +272,13 @@ def test_bounds_are_read_off_what_must_hold() -> None:
     assert high >= NOW_MS * 1000
 
 
+ALL: Any = {"match_all": {}}
+
+
 def test_bounds_say_nothing_of_what_may_hold() -> None:
     either = {"bool": {"should": [{"term": {STATUS: "open"}}, {"term": {"user.name": "eve"}}]}}
-    for query in (either, {"bool": {"must_not": {"term": {STATUS: "open"}}}}, {"match_all": {}}):
+    queries: list[Any] = [either, {"bool": {"must_not": {"term": {STATUS: "open"}}}}, ALL]
+    for query in queries:
         bounds = bounds_of(parse_query(query), now_ms=NOW_MS)
         assert bounds.statuses is None
         assert bounds.created_us == (None, None)

@@ -76,7 +76,7 @@ def test_each_change_takes_effect_and_is_noted(
 
 
 def test_entries_of_every_kind_are_kept_as_they_are(desk: ExceptionDesk) -> None:
-    entries = [
+    entries: list[dict[str, Any]] = [
         {"field": "a", "type": "match", "operator": "excluded", "value": "x"},
         {"field": "a", "type": "match_any", "operator": "included", "value": ["x", "y"]},
         {"field": "a", "type": "exists", "operator": "included"},

@@ -41,12 +41,12 @@ _STATUSES: Final = {
     "in-progress": "acknowledged",
     "closed": "closed",
 }
-_KNOWN: Final = frozenset(
-    (
-        *("query", "aggs", "aggregations", "size", "from", "sort", "search_after", "_source"),
-        *("fields", "track_total_hits", "runtime_mappings", "timeout"),
-    )
+SEARCH_MEMBERS: Final = (
+    *("query", "aggs", "size", "from", "sort", "search_after", "_source", "fields"),
+    "track_total_hits",
 )
+"""What a search may have, beside what changes nothing."""
+_KNOWN: Final = frozenset((*SEARCH_MEMBERS, "aggregations", "runtime_mappings", "timeout"))
 _MOST_IDS: Final = 10_000
 _NAMED_IN_AUDIT: Final = 20
 

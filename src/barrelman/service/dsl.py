@@ -308,7 +308,7 @@ def bounds_of(node: Node, *, now_ms: int) -> Bounds:
         None if low is None else (low - _SLACK_MS) * 1000,
         None if high is None else (high + _SLACK_MS) * 1000,
     )
-    return Bounds(created_us=created, **sets)  # type: ignore[arg-type]  # names of its sets
+    return Bounds(created_us=created, **sets)
 
 
 def _value_set(node: Node) -> tuple[str, frozenset[str]] | None:

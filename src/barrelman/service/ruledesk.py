@@ -411,3 +411,5 @@ _SORTS: Final[Mapping[str, Callable[[JsonObject], Any]]] = {
         )
     },
 }
+SORT_FIELDS: Final = tuple(_SORTS)
+"""What rules can be sorted by."""

@@ -7,6 +7,7 @@ parts end in bare line feeds or whose last boundary is missing.
 from __future__ import annotations
 
 import re
+from itertools import pairwise
 from typing import Final
 
 from barrelman.errors import RequestShapeError
@@ -50,12 +51,10 @@ def read_upload(body: bytes, *, content_type: str) -> Upload:
 
 def _parts(body: bytes, boundary: bytes) -> list[bytes]:
     """What stands between the boundaries, each of which begins a line."""
-    marks = [
-        found.start(1)
-        for found in re.finditer(rb"(?:\A|\n)(" + re.escape(boundary) + rb")(?=--|\r?\n|\Z)", body)
-    ]
+    mark = re.compile(rb"(?:\A|\n)(" + re.escape(boundary) + rb")(?=--|\r?\n|\Z)")
+    marks = [*(found.start(1) for found in mark.finditer(body)), len(body)]
     parts = []
-    for start, end in zip(marks, [*marks[1:], len(body)], strict=True):
+    for start, end in pairwise(marks):
         after = body[start + len(boundary) : end]
         if after.startswith(b"--"):
             break
