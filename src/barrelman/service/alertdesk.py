@@ -28,7 +28,7 @@ from barrelman.store.alerts import StoredAlert
 from barrelman.store.database import Database
 
 if TYPE_CHECKING:
-    from sqlalchemy import Connection
+    from barrelman.store.database import Connection
 
 JsonObject: TypeAlias = dict[str, Any]
 Clusters: TypeAlias = Collection[str] | None

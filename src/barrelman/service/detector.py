@@ -23,7 +23,7 @@ from barrelman.store import meta
 from barrelman.store.events import EventStore, Frame
 
 if TYPE_CHECKING:
-    from sqlalchemy import Connection
+    from barrelman.store.database import Connection
 
 _LOG = logging.getLogger("barrelman.detector")
 

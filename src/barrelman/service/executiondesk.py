@@ -13,7 +13,7 @@ from barrelman.store.database import Database
 from barrelman.store.runs import Run
 
 if TYPE_CHECKING:
-    from sqlalchemy import Connection
+    from barrelman.store.database import Connection
 
 JsonObject: TypeAlias = dict[str, Any]
 

@@ -27,7 +27,7 @@ from barrelman.store.database import Database
 from barrelman.store.rules import StoredRule
 
 if TYPE_CHECKING:
-    from sqlalchemy import Connection
+    from barrelman.store.database import Connection
 
 _LOG = logging.getLogger("barrelman.rules")
 

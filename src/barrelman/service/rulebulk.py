@@ -19,7 +19,7 @@ from barrelman.store import exceptions, runs
 from barrelman.store.rules import StoredRule
 
 if TYPE_CHECKING:
-    from sqlalchemy import Connection
+    from barrelman.store.database import Connection
 
 JsonObject: TypeAlias = dict[str, Any]
 

@@ -14,7 +14,7 @@ from barrelman.store import audit, exceptions, meta, rules, runs
 from barrelman.store.rules import RuleState, StoredRule
 
 if TYPE_CHECKING:
-    from sqlalchemy import Connection
+    from barrelman.store.database import Connection
 
 JsonObject: TypeAlias = dict[str, Any]
 Pack: TypeAlias = Mapping[str, Mapping[str, Any]]

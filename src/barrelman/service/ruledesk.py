@@ -32,7 +32,7 @@ from barrelman.store.rules import RuleState, StoredRule
 from barrelman.store.runs import Run
 
 if TYPE_CHECKING:
-    from sqlalchemy import Connection
+    from barrelman.store.database import Connection
 
 JsonObject: TypeAlias = dict[str, Any]
 _T = TypeVar("_T")

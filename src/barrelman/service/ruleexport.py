@@ -13,7 +13,7 @@ from barrelman.service.ruledesk import RuleDesk
 from barrelman.store import exceptions, meta
 
 if TYPE_CHECKING:
-    from sqlalchemy import Connection
+    from barrelman.store.database import Connection
 
 JsonObject: TypeAlias = dict[str, Any]
 

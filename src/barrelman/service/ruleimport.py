@@ -30,7 +30,7 @@ from barrelman.store import audit, exceptions, meta, rules
 from barrelman.store.database import Database
 
 if TYPE_CHECKING:
-    from sqlalchemy import Connection
+    from barrelman.store.database import Connection
 
 JsonObject: TypeAlias = dict[str, Any]
 

@@ -12,7 +12,7 @@ from barrelman.store import rules
 from barrelman.store.rules import StoredRule
 
 if TYPE_CHECKING:
-    from sqlalchemy import Connection
+    from barrelman.store.database import Connection
 
 JsonObject: TypeAlias = dict[str, Any]
 

@@ -20,7 +20,7 @@ from barrelman.store import rules as rules_table
 from barrelman.store.rules import StoredRule
 
 if TYPE_CHECKING:
-    from sqlalchemy import Connection
+    from barrelman.store.database import Connection
 
 JsonObject: TypeAlias = dict[str, Any]
 FileSource: TypeAlias = Literal["pack", "file"]

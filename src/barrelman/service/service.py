@@ -193,7 +193,8 @@ class Service:
                 reasons.append(f"the {name} has ended")
         if self.intake.fault is not None:
             reasons.append(f"events cannot be stored: {self.intake.fault}")
-        reasons += self.database.check()
+        if self.database.trouble is not None:
+            reasons.append(f"the database cannot be written: {self.database.trouble}")
         health.notes += self.rulebook.notes
         health.notes += self.events.faults
         for name, fault in (("detector", self.detector.fault), ("scheduler", self.scheduler.fault)):

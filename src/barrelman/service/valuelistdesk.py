@@ -19,7 +19,7 @@ from barrelman.store.database import Database
 from barrelman.store.exceptions import StoredItem, StoredValue, StoredValueList
 
 if TYPE_CHECKING:
-    from sqlalchemy import Connection
+    from barrelman.store.database import Connection
 
 JsonObject: TypeAlias = dict[str, Any]
 _T = TypeVar("_T")

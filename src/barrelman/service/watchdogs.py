@@ -24,7 +24,7 @@ from barrelman.store.database import Database
 from barrelman.store.watches import Watch
 
 if TYPE_CHECKING:
-    from sqlalchemy import Connection
+    from barrelman.store.database import Connection
 
 _LOG = logging.getLogger("barrelman.watchdogs")
 

@@ -23,7 +23,7 @@ MIB: Final = 1024 * KIB
 GIB: Final = 1024 * MIB
 DAY_SECONDS: Final = 86_400
 
-_CLUSTER = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9._:-]{0,251}[A-Za-z0-9])?", re.ASCII)
+_CLUSTER = re.compile(r"[A-Za-z0-9._-]{1,100}", re.ASCII)
 _HOST = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9.-]{0,252}[A-Za-z0-9])?", re.ASCII)
 
 
@@ -51,7 +51,7 @@ def _no_url(value: str) -> str | None:
 def _no_cluster(value: str) -> str | None:
     if _CLUSTER.fullmatch(value):
         return None
-    return "is not a cluster's name: letters, digits, '.', '_', ':' and '-', at most 253"
+    return "is not a cluster's name: letters, digits, '.', '_' and '-', at most 100"
 
 
 def split_listen(value: str) -> tuple[str, int]:
