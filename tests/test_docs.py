@@ -43,6 +43,20 @@ def test_the_readme_names_every_option_of_scan_and_no_other() -> None:
     assert set(re.findall(r"`(--[a-z-]+)", section)) == options
 
 
+@pytest.mark.parametrize(
+    ("command", "start", "end"),
+    [
+        ("barrelman serve", "## Serve", "### Events in"),
+        ("barrelman search", "| option of `barrelman search`", "### When rules run"),
+    ],
+)
+def test_the_readme_names_every_option_and_no_other(command: str, start: str, end: str) -> None:
+    section = README[README.index(start) : README.index(end)]
+    rows = "\n".join(line for line in section.splitlines() if line.startswith("| `"))
+    named = set(re.findall(r"`(--[a-z-]+)", rows))
+    assert named == set(long_options(dict(commands(cli))[command]))
+
+
 @pytest.mark.parametrize("path", [path for path, _ in commands(cli)])
 def test_every_command_and_option_explains_itself(path: str) -> None:
     command = dict(commands(cli))[path]

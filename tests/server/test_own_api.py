@@ -172,6 +172,14 @@ def test_alerts_are_listed_and_counted(viewer: Asker) -> None:
     assert error(viewer.get("/api/v1/alerts", params={"after": "x"}))[2] == "after"
 
 
+def test_the_link_in_messages_leads_to_the_alert(viewer: Asker) -> None:
+    alert = found(viewer, "alerts", "alerts")[0]
+    answer = viewer.get(f"/alerts/{alert['id']}")
+    assert answer.status_code == 307
+    assert answer.headers["location"] == f"/api/v1/alerts/{alert['id']}"
+    assert viewer.get(answer.headers["location"]).json()["id"] == alert["id"]
+
+
 def test_pages_of_alerts_hold_each_once(viewer: Asker) -> None:
     ids: list[str] = []
     asked: dict[str, Any] = {"limit": 4}

@@ -6,9 +6,10 @@ import json
 from collections.abc import Collection
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final
+from urllib.parse import quote
 
 from starlette.requests import Request
-from starlette.responses import Response
+from starlette.responses import RedirectResponse, Response
 
 from barrelman.server.access import Caller, caller_of
 from barrelman.server.asked import Asked, Given, instant, wrong
@@ -277,6 +278,13 @@ _CHANGE: Final = obj(
 )
 _NOTE: Final = obj(id=WHOLE, at=INSTANT, by=TEXT, text=TEXT)
 _CHANGED: Final = obj(changed={**list_of(TEXT), "description": "Those that this changed."})
+
+
+async def follow_link(request: Request) -> Response:
+    """The link in messages to people: it stays, wherever an alert is shown."""
+    return RedirectResponse(f"/api/v1/alerts/{quote(request.path_params['id'], safe='')}")
+
+
 _LISTED: Final = form("ids", ids=list_of(TEXT), add=list_of(TEXT), remove=list_of(TEXT))
 _FILTERS: Final = (
     Parameter("since", "Only alerts made then or later.", DATE),
@@ -380,5 +388,14 @@ ENDPOINTS: Final = (
         "Assigns alerts to people, and takes some off.",
         body=_LISTED,
         result=_CHANGED,
+    ),
+    Endpoint(
+        method="GET",
+        path="/alerts/{id}",
+        handler=follow_link,
+        role=None,
+        summary="Leads on to an alert: the link in messages to people.",
+        tag="alerts",
+        answers={307: "Where it is."},
     ),
 )
