@@ -181,3 +181,16 @@ def test_closed_alerts_are_known_too(graph: Graph) -> None:
         lambda c: alerts_table.change(c, [alert.id], by="me", at_us=1, status="closed")
     )
     assert anew(graph).raise_alerts(candidates(graph, 1), kind="scheduled") == ["known"]
+
+
+def test_a_rule_that_looks_back_for_long_has_room_somewhere(graph: Graph) -> None:
+    """Of ten thousand runs that read an event, the first with room takes it."""
+    alerting = graph.service.alerting
+    ticks = range(FIVE, FIVE + 10_000 * 300_000, 300_000)
+    watcher = watcher_of(graph)
+    some = [Candidate(watcher, Event(audit(n), cluster=CLUSTER), ticks) for n in range(200)]
+    assert alerting.raise_alerts(some, kind="live") == ["raised"] * 200
+    found = sorted(each.tick_ms for each in graph.alerts())
+    assert found == sorted([*(list(ticks[:66]) * 3), *([ticks[66]] * 2)])
+    assert anew(graph).has_room(watcher, ticks)
+    assert not anew(graph).has_room(watcher, ticks[:66])

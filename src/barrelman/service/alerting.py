@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, Literal, TypeAlias
 
@@ -25,7 +25,7 @@ from barrelman.store.alerts import NewAlert
 from barrelman.store.database import Database
 
 if TYPE_CHECKING:
-    from sqlalchemy import Connection
+    from barrelman.store.database import Connection
 
 _LOG = logging.getLogger("barrelman.alerts")
 
@@ -37,6 +37,7 @@ Within: TypeAlias = Callable[["Connection"], None]
 """Something to be written in the same transaction as the alerts."""
 
 _MOST_COUNTS: Final = 20_000
+_MOST_AHEAD: Final = 32
 _MANUAL: Final = ("manual", "gap")
 _COUNTED: Final = ("live", "scheduled", "catch-up", "gap")
 """Those that take a place of the run of their time; a run by hand has places of its own."""
@@ -82,10 +83,9 @@ class Alerting:
         """New alerts since the service began, by severity."""
         self.on_raised: Callable[[Sequence[NewAlert]], None] = lambda alerts: None
 
-    def has_room(self, watcher: Watcher, ticks_ms: Iterable[int]) -> bool:
+    def has_room(self, watcher: Watcher, ticks_ms: Sequence[int]) -> bool:
         """Whether some of these runs can raise another alert."""
         with self._lock:
-            self._load([(watcher.uuid, tick) for tick in ticks_ms])
             return self._room(watcher, ticks_ms) is not None
 
     def raise_alerts(
@@ -95,7 +95,7 @@ class Alerting:
         with self._lock:
             ids = [alert_id(each.event, each.watcher.rule.rule_id) for each in candidates]
             known = self._known(ids)
-            self._load([(c.watcher.uuid, t) for c in candidates for t in c.ticks_ms])
+            self._load([(c.watcher.uuid, t) for c in candidates for t in c.ticks_ms[:1]])
             outcomes: list[Outcome] = []
             new: list[NewAlert] = []
             for identity, candidate in zip(ids, candidates, strict=True):
@@ -139,9 +139,13 @@ class Alerting:
         for run in unknown:
             self._used[run] = counted.get(run, 0)
 
-    def _room(self, watcher: Watcher, ticks_ms: Iterable[int]) -> int | None:
-        for tick_ms in ticks_ms:
-            if self._used.get((watcher.uuid, tick_ms), 0) < watcher.cap:
+    def _room(self, watcher: Watcher, ticks_ms: Sequence[int]) -> int | None:
+        for place, tick_ms in enumerate(ticks_ms):
+            if (watcher.uuid, tick_ms) not in self._used:
+                # A rule that looks back for long has thousands of runs, and seldom are two full.
+                some = ticks_ms[place : place + _MOST_AHEAD]
+                self._load([(watcher.uuid, each) for each in some])
+            if self._used[watcher.uuid, tick_ms] < watcher.cap:
                 return tick_ms
         return None
 
@@ -155,7 +159,7 @@ class Alerting:
         tick_ms = self._room(candidate.watcher, candidate.ticks_ms)
         if tick_ms is not None:
             run = candidate.watcher.uuid, tick_ms
-            self._used[run] = self._used.get(run, 0) + 1
+            self._used[run] += 1
         return tick_ms
 
     def _alert(self, identity: str, candidate: Candidate, tick_ms: int, kind: Kind) -> NewAlert:

@@ -19,8 +19,9 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Final
 
 from barrelman.detection.alert import run_id
-from barrelman.detection.lineup import Watcher
+from barrelman.detection.lineup import Lineup, Watcher
 from barrelman.errors import BarrelmanError, StoreError, UsageError
+from barrelman.records.times import format_instant
 from barrelman.service.alerting import Alerting, RunKind
 from barrelman.service.passes import PassCounts, Run, plan_run, run_pass
 from barrelman.service.rulebook import RuleBook
@@ -31,7 +32,7 @@ from barrelman.store.database import Database
 from barrelman.store.events import EventStore
 
 if TYPE_CHECKING:
-    from sqlalchemy import Connection
+    from barrelman.store.database import Connection
 
 _LOG = logging.getLogger("barrelman.scheduler")
 
@@ -45,6 +46,9 @@ _MOST_MANUAL_TICKS: Final = 100_000
 _IDLE_SECONDS: Final = 1.0
 _MANUAL: Final = "manual_runs"
 _DEFAULT_INTERVAL_MS: Final = 300_000
+_BROKEN: Final = ("invalid", "unsupported")
+_STREAK_RUNS: Final = 20
+_OWN_KINDS: Final = ("scheduled", "catch-up")
 
 
 @dataclass
@@ -103,7 +107,10 @@ class Scheduler:
         self._flush = flush
         self._last: dict[str, int | None] = {}
         self._fresh: set[str] = set()
-        """Rules whose first look since the start is still to come."""
+        """Rules that have not run since the service started, or since they were broken."""
+        self._left: dict[str, int] = {}
+        """The last tick of rules that were switched off."""
+        self._resumed_ms = 0
         self._failed_ticks: dict[str, int] = {}
         self._manual: list[Pending] = []
         self._lock = threading.Lock()
@@ -126,8 +133,19 @@ class Scheduler:
         """Takes up where the last process ended."""
         states, manual = self._database.read(_read_state)
         self._last = {each.rule_uuid: each.last_tick_ms for each in states.values()}
-        self._fresh = set(self._last)
+        self._fresh = {rule_uuid for rule_uuid, last in self._last.items() if last is not None}
+        self._resumed_ms = self._clock() // 1000
         self._manual = [Pending(**each) for each in json.loads(manual or "[]")]
+        for entry in self._rulebook.entries():
+            if entry.stored.enabled and entry.stored.id in states:
+                self._take_up_streak(entry.stored.id, entry.loaded.name or entry.stored.rule_id)
+
+    def _take_up_streak(self, rule_uuid: str, rule_name: str) -> None:
+        last = self._database.read(
+            lambda c: runs_table.find(c, rule_uuid=rule_uuid, kinds=_OWN_KINDS, limit=_STREAK_RUNS)
+        )
+        for row in reversed(last):
+            self._note_streak(row, rule_name)
 
     @property
     def is_alive(self) -> bool:
@@ -137,12 +155,14 @@ class Scheduler:
     def behind_ms(self) -> int:
         """How long the oldest tick that has not been run is overdue."""
         now_ms = self._clock() // 1000
-        waits = [
-            now_ms - last - watcher.schedule.interval_ms
-            for watcher in self._rulebook.lineup.watchers
-            if (last := self._last.get(watcher.uuid)) is not None
-        ]
-        return max(0, *waits) if waits else 0
+        waits = [0]
+        for watcher in self._rulebook.lineup.watchers:
+            last = self._last.get(watcher.uuid)
+            if last is not None:
+                # What was missed while the service was down is no lateness.
+                since = max(last + watcher.schedule.interval_ms, self._resumed_ms)
+                waits.append(now_ms - since)
+        return max(waits)
 
     def wake(self) -> None:
         """Looks now whether something is due."""
@@ -153,7 +173,7 @@ class Scheduler:
 
         Raises UsageError where the rule does not run, or the range is none.
         """
-        watcher = self._watcher(rule_uuid)
+        watcher = _watcher(self._rulebook.lineup, rule_uuid)
         now_ms = self._clock() // 1000
         if watcher is None:
             raise UsageError("the rule does not run", hint="enable it, or mend it, first")
@@ -215,24 +235,16 @@ class Scheduler:
         """Does what is due, else a piece of what can wait; whether there was anything."""
         now_ms = self._clock() // 1000
         self._note_failures(now_ms)
-        due = self._due(now_ms)
+        lineup = self._rulebook.lineup  # which may be another one at any moment
+        due = self._due(lineup, now_ms)
         if due:
-            self._do(due, now_ms)
+            self._do(due, lineup, now_ms)
             return True
-        return self._work_by_hand() or (self._fills_gaps and self._fill_gap())
+        return self._work_by_hand(lineup) or (self._fills_gaps and self._fill_gap(lineup))
 
-    def _watcher(self, rule_uuid: str) -> Watcher | None:
-        lineup = self._rulebook.lineup
-        number = lineup.number_of.get(rule_uuid)
-        return None if number is None else lineup.watchers[number]
-
-    def _due(self, now_ms: int) -> list[_Due]:
-        lineup = self._rulebook.lineup
+    def _due(self, lineup: Lineup, now_ms: int) -> list[_Due]:
         for gone in self._last.keys() - lineup.number_of.keys():
-            del self._last[gone]  # enabled again, it begins anew
-            self._fresh.discard(gone)
-            self.streaks.pop(gone, None)
-            self._forget(gone)
+            self._let_go(gone)
         due = []
         for watcher in lineup.watchers:
             found = self._due_of(watcher, now_ms - 1)
@@ -240,7 +252,20 @@ class Scheduler:
                 due.append(found)
         return due
 
-    def _forget(self, rule_uuid: str) -> None:
+    def _let_go(self, rule_uuid: str) -> None:
+        """A rule that was switched off begins anew. One that broke is missed: what comes until it
+        is mended is to be searched then, as after a time in which the service was down.
+        """
+        if self._rulebook.status_of(rule_uuid).status in _BROKEN:
+            self._fresh.add(rule_uuid)
+            return
+        last = self._last.pop(rule_uuid)
+        self._fresh.discard(rule_uuid)
+        self.streaks.pop(rule_uuid, None)
+        if last is None:
+            return
+        self._left[rule_uuid] = last
+
         def write(connection: Connection) -> None:
             state = rules_table.get_state(connection, rule_uuid)
             if state is not None:
@@ -256,6 +281,10 @@ class Scheduler:
             self._fresh.discard(watcher.uuid)
             return None
         found = _Due(watcher, last_tick_ms=current)
+        if last is None and self._left.pop(watcher.uuid, None) == current:
+            # Off and on again between two ticks: the run of the last one has been.
+            self._last[watcher.uuid] = current
+            return None
         if last is None:
             found.is_first = True
             found.runs.append(plan_run(watcher, current, "scheduled"))
@@ -280,61 +309,79 @@ class Scheduler:
         due.runs.append(this)
         left = max(0, gap - missed * step)
         if left:
-            due.gap_ms = (max(last, last + left - self._most_gap_ms), last + left)
+            due.gap_ms = (last, last + left)
             this.errors.append(
-                f"{left / 1000:.0f} s were not searched since the run before: the service did not "
-                "run then; they are being searched in the background"
+                f"{left / 1000:.0f} s were not searched since the run before: the rule did not run "
+                "then; they are being searched in the background"
             )
             this.metrics["execution_gap_duration_s"] = round(left / 1000)
+            this.metrics["gap_range"] = {
+                "gte": format_instant(last),
+                "lte": format_instant(last + left),
+            }
 
-    def _do(self, due: Sequence[_Due], now_ms: int) -> None:
-        lineup = self._rulebook.lineup
-        due = [each for each in due if lineup.number_of.get(each.watcher.uuid) is not None]
+    def _do(self, due: Sequence[_Due], lineup: Lineup, now_ms: int) -> None:
         runs = [run for each in due for run in each.runs]
-        if not runs:
-            return
         self._flush()
-        # The first run of a rule takes the last tick that was, and is not late for it.
-        delays = [now_ms - each.runs[-1].tick_ms for each in due if not each.is_first]
-        delay_ms = max(delays, default=0)
         started_us = self._clock()
-        counts, seconds = self._pass(runs)
+        counts, seconds = self._pass(runs, lineup)
         if not counts.is_complete:
             return
-        rows = [_row(run, counts, started_us, seconds, delay_ms=delay_ms) for run in runs]
+        made: list[tuple[_Due, list[runs_table.Run]]] = []
+        for each in due:
+            delays = _delays_ms(each, now_ms)
+            rows = [
+                _row(run, counts, started_us, seconds, delay_ms=delay)
+                for run, delay in zip(each.runs, delays, strict=True)
+            ]
+            made.append((each, rows))
 
         def write(connection: Connection) -> None:
-            runs_table.add(connection, rows)
-            for each in due:
-                row = rows[runs.index(each.runs[-1])]
-                _put_state(connection, each.watcher.uuid, each.last_tick_ms, row)
+            for each, rows in made:
+                runs_table.add(connection, rows)
+                _put_state(connection, each.watcher.uuid, each.last_tick_ms, rows[-1])
                 if each.gap_ms is not None:
-                    from_ms, to_ms = each.gap_ms
-                    runs_table.add_gap(
-                        connection,
-                        rule_uuid=each.watcher.uuid,
-                        rule_id=each.watcher.rule.rule_id,
-                        from_ms=from_ms,
-                        to_ms=to_ms,
-                        at_us=started_us,
-                        message="the service did not run",
-                    )
+                    self._add_gap(connection, each.watcher, each.gap_ms, started_us)
 
         self._database.write(write)
-        for run, row in zip(runs, rows, strict=True):
-            self._note_streak(row, run.watcher.rule.name)
-        self.delay_ms, self.pass_ms = max(0, delay_ms), seconds * 1000
-        for each in due:
+        for each, rows in made:
+            for row in rows:
+                self._note_streak(row, each.watcher.rule.name)
             self._last[each.watcher.uuid] = each.last_tick_ms
             self._fresh.discard(each.watcher.uuid)
+        self.delay_ms = max(row.delay_ms for _, rows in made for row in rows)
+        self.pass_ms = seconds * 1000
 
-    def _pass(self, runs: Sequence[Run]) -> tuple[PassCounts, float]:
+    def _add_gap(
+        self, connection: Connection, watcher: Watcher, gap_ms: tuple[int, int], at_us: int
+    ) -> None:
+        """Of a gap that is longer than gaps are filled, the older part stays one."""
+        from_ms, to_ms = gap_ms
+        middle_ms = max(from_ms, to_ms - self._most_gap_ms)
+        for low, high, why in (
+            (from_ms, middle_ms, "the rule did not run; too long ago to be searched by itself"),
+            (middle_ms, to_ms, "the rule did not run"),
+        ):
+            if low < high:
+                gap = runs_table.add_gap(
+                    connection,
+                    rule_uuid=watcher.uuid,
+                    rule_id=watcher.rule.rule_id,
+                    from_ms=low,
+                    to_ms=high,
+                    at_us=at_us,
+                    message=why,
+                )
+                if high != to_ms:
+                    runs_table.set_status(connection, gap, "impossible", at_us=at_us)
+
+    def _pass(self, runs: Sequence[Run], lineup: Lineup) -> tuple[PassCounts, float]:
         started = time.monotonic()
         counts = run_pass(
             self._store,
             self._alerting,
             runs,
-            lineup=self._rulebook.lineup,
+            lineup=lineup,
             is_stopping=lambda: not self._is_open,
         )
         return counts, time.monotonic() - started
@@ -344,7 +391,7 @@ class Scheduler:
         rows = []
         for entry in self._rulebook.entries():
             status = self._rulebook.status_of(entry.stored.id)
-            if not entry.stored.enabled or status.status not in ("invalid", "unsupported"):
+            if not entry.stored.enabled or status.status not in _BROKEN:
                 continue
             rule = entry.loaded.rule
             step = rule.interval_ms if rule is not None else _DEFAULT_INTERVAL_MS
@@ -364,15 +411,15 @@ class Scheduler:
 
     # Runs by hand, and gaps
 
-    def _work_by_hand(self) -> bool:
+    def _work_by_hand(self, lineup: Lineup) -> bool:
         with self._lock:
             pending = self._manual[0] if self._manual else None
         if pending is None:
             return False
-        watcher = self._watcher(pending.rule_uuid)
+        watcher = _watcher(lineup, pending.rule_uuid)
         is_over = True
         if watcher is not None:
-            next_ms, _ = self._piece(watcher, pending.next_ms, pending.end_ms, "manual")
+            next_ms = self._piece(lineup, watcher, (pending.next_ms, pending.end_ms), "manual")
             if next_ms is None:
                 return True
             pending.next_ms = next_ms
@@ -383,16 +430,15 @@ class Scheduler:
         self._database.write(self._keep_manual)
         return True
 
-    def _fill_gap(self) -> bool:
-        gaps = self._database.read(lambda connection: runs_table.unfilled(connection))
-        for gap in gaps:
-            watcher = self._watcher(gap.rule_uuid)
+    def _fill_gap(self, lineup: Lineup) -> bool:
+        for gap in self._database.read(runs_table.unfilled):
+            watcher = _watcher(lineup, gap.rule_uuid)
             if watcher is None:
                 continue  # it waits for its rule
             step = watcher.schedule.interval_ms
             done_ms = gap.filled_to_ms or gap.from_ms
             first = done_ms // step * step + step
-            next_ms, _ = self._piece(watcher, first, gap.to_ms, "gap")
+            next_ms = self._piece(lineup, watcher, (first, gap.to_ms), "gap")
             if next_ms is None:
                 return True
             is_filled = next_ms >= gap.to_ms + step
@@ -415,26 +461,44 @@ class Scheduler:
         )
 
     def _piece(
-        self, watcher: Watcher, first_ms: int, end_ms: int, kind: RunKind
-    ) -> tuple[int | None, list[Run]]:
-        """A few runs from `first_ms` on; the tick to go on with, None where it was stopped."""
+        self, lineup: Lineup, watcher: Watcher, span_ms: tuple[int, int], kind: RunKind
+    ) -> int | None:
+        """A few runs from the first tick on; the one to go on with, None where it was stopped."""
+        first_ms, end_ms = span_ms
         step = watcher.schedule.interval_ms
         ticks = range(first_ms, end_ms + step, step)[:_FILL_TICKS]
         runs = [plan_run(watcher, tick, kind) for tick in ticks]
         if not runs:
-            return first_ms + step, []
+            return first_ms + step
         started_us = self._clock()
-        counts, seconds = self._pass(runs)
+        counts, seconds = self._pass(runs, lineup)
         if not counts.is_complete:
-            return None, runs
+            return None
         rows = [_row(run, counts, started_us, seconds, delay_ms=0) for run in runs]
         self._database.write(lambda connection: runs_table.add(connection, rows))
-        return ticks[-1] + step, runs
+        return ticks[-1] + step
 
     def _keep_manual(self, connection: Connection) -> None:
         with self._lock:
             text = json.dumps([vars(each) for each in self._manual])
         meta.put(connection, _MANUAL, text)
+
+
+def _watcher(lineup: Lineup, rule_uuid: str) -> Watcher | None:
+    number = lineup.number_of.get(rule_uuid)
+    return None if number is None else lineup.watchers[number]
+
+
+def _delays_ms(due: _Due, now_ms: int) -> list[int]:
+    """How late each run began.
+
+    The first run of a rule takes the last tick that was, and is not late for it; nor are windows
+    that were missed while the rule did not run: they are as late as the run they belong to.
+    """
+    if due.is_first:
+        return [0] * len(due.runs)
+    this_ms = due.runs[-1].tick_ms
+    return [now_ms - (run.tick_ms if run.kind == "scheduled" else this_ms) for run in due.runs]
 
 
 def _read_state(connection: Connection) -> tuple[dict[str, rules_table.RuleState], str | None]:
