@@ -23,7 +23,8 @@ _ROWS_OF_A_GROUP = 1 << 16
 _MERGED_ROWS = 1 << 14
 _META = b"barrelman"
 _META_VERSION = 1
-_FITTING = {"status": range(-(1 << 63), 1 << 63), "time_us": range(-(1 << 62), 1 << 62)}
+# The largest numbers that columns hold; of instants far fewer make sense.
+_LARGEST = {"status": (1 << 63) - 1, "time_us": 1 << 62}
 
 _WORD = pa.dictionary(pa.int32(), pa.string())
 _TEXT = pa.string()
@@ -57,7 +58,8 @@ _OPEN = pa.schema(
         ("size", pa.int32()),
     ]
 )
-_PLACES = [("frame", pa.int64()), ("at", pa.int32())]
+# Each row has a value of its own here: a dictionary of them would be all of them.
+_DISTINCT = frozenset({"seq", "time", "audit_id", "key", "at"})
 
 Batch = Any
 """A pyarrow.RecordBatch, which has no types."""
@@ -98,7 +100,8 @@ def batch_of(
         sources = pa.array(values["source_ips"], type=_OPEN.field("source_ips").type)
         status = pa.array(values["status"], type=pa.int64())
         times = pa.array(values["time_us"], type=pa.int64())
-        if pc.any(pc.greater(pc.abs(times), 1 << 62)).as_py():
+        least, most = pc.min_max(times).as_py().values()
+        if least is not None and max(-least, most) > _LARGEST["time_us"]:
             raise OverflowError
     except (UnicodeEncodeError, OverflowError, pa.ArrowInvalid):
         # Half surrogates and numbers beyond 64 bits have no place in a column.
@@ -152,7 +155,10 @@ def unplain_in(batch: Batch) -> int:
 
 def own_time(row: Row) -> int | None:
     """A row's time where its column can hold it."""
-    return row.time_us if row.time_us is None or row.time_us in _FITTING["time_us"] else None
+    time_us = row.time_us
+    if time_us is None or not -_LARGEST["time_us"] <= time_us <= _LARGEST["time_us"]:
+        return None
+    return time_us
 
 
 def table_of(batches: Sequence[Batch]) -> Any:
@@ -180,7 +186,13 @@ def write_parquet(
         }
     )
     with pq.ParquetWriter(
-        str(path), table.schema, compression="zstd", compression_level=1, store_schema=False
+        str(path),
+        table.schema,
+        compression="zstd",
+        compression_level=1,
+        store_schema=False,
+        use_dictionary=[name for name in table.schema.names if name not in _DISTINCT],
+        column_encoding=dict.fromkeys(("seq", "time", "at"), "DELTA_BINARY_PACKED"),
     ) as writer:
         for at in range(0, table.num_rows, _ROWS_OF_A_GROUP):
             writer.write_table(table.slice(at, _ROWS_OF_A_GROUP))
@@ -274,9 +286,9 @@ def _tamed(row: Row) -> Row:
     sources = tuple(_fitting(each) for each in row.source_ips)
     if sources != row.source_ips:
         changes["source_ips"] = sources
-    for name, fitting_numbers in _FITTING.items():
+    for name, largest in _LARGEST.items():
         number: int | None = getattr(row, name)
-        if number is not None and number not in fitting_numbers:
+        if number is not None and not -largest <= number <= largest:
             changes[name] = None
     return row._replace(**changes, is_plain=False) if changes else row
 

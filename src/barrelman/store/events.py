@@ -53,7 +53,7 @@ class Stats(NamedTuple):
     last_arrivals_us: dict[str, int]
     """By cluster; of clusters that only segments hold, a later instant at most."""
     trouble: str | None
-    """Why rows cannot be sealed or removed at the moment."""
+    """What fails at the moment besides appending: sealing, say. It is tried again by itself."""
 
 
 class EventStore:
@@ -66,7 +66,7 @@ class EventStore:
         writer: Writer | None,
         searcher: Searcher,
     ) -> None:
-        self._folder = folder
+        self.folder = folder
         self._shelf = shelf
         self._writer = writer
         self._searcher = searcher
@@ -143,6 +143,10 @@ class EventStore:
     def seal(self) -> None:
         """Seals all rows now, and waits for it."""
         self._writing.seal()
+
+    def wait(self) -> None:
+        """Until nothing goes on in the background, sealing say."""
+        self._writing.wait()
 
     def retire(self, now_us: int) -> Retired:
         """Removes what is kept no longer."""
@@ -255,7 +259,7 @@ class EventStore:
         if self._writer is None:
             raise StoreError(
                 "the event store is closed or opened for reading only",
-                place=Place(str(self._folder.path)),
+                place=Place(str(self.folder.path)),
             )
         return self._writer
 
@@ -276,16 +280,22 @@ class EventStore:
                 return
             except FileNotFoundError as error:
                 # Sealed or removed since: what was in it is elsewhere, or kept no longer.
-                view = self._shelf.view()
-                self._give_up_on(str(error.filename), vanished, view)
+                view = self._give_up_on(str(error.filename), vanished, self._shelf.view())
             except OSError as error:
-                raise failure("events cannot be read", self._folder.events, error) from error
+                raise failure("events cannot be read", self.folder.events, error) from error
 
-    def _give_up_on(self, name: str, vanished: set[str], view: View) -> None:
+    def _give_up_on(self, name: str, vanished: set[str], view: View) -> View:
+        """Where a file is still in view when it is missed again, someone else removed it."""
         if name not in vanished:
             vanished.add(name)
-            return
-        raise StoreError("a file of the store was removed", place=Place(name))
+            return view
+        removed = [each for each in view.segments if str(each.lines) == name]
+        if not removed or isinstance(self._shelf, ForeignShelf):
+            raise StoreError("a file of the store is gone", place=Place(name))
+        for segment in removed:
+            self._shelf.replaced(segment, None)
+            self._shelf.fault(f"{segment.stem.name}: {segment.rows} events lost, a file is gone")
+        return self._shelf.view()
 
     def _tell(self, broken: Broken) -> None:
         gap = broken.gap

@@ -169,11 +169,11 @@ def records_in(handle: int, *, at: int = 0, end: int) -> Iterator[Record | Gap]:
     while at < end:
         found = record_at(handle, at, end=end)
         if isinstance(found, Gap) and found.head is None:
-            following = _next_record(handle, at + 1, end)
+            following = next_record(handle, at + 1, end)
             found = found._replace(end=following, is_cut=found.is_cut and following == end)
         elif isinstance(found, Gap) and found.is_cut:
             # The length may be the truth and the rest be missing, or another record follow.
-            following = _next_record(handle, at + 1, end)
+            following = next_record(handle, at + 1, end)
             found = found._replace(end=following, is_cut=following == end)
         yield found
         at = found.end
@@ -253,6 +253,22 @@ def records_within(handle: int, bounds: Bounds, *, end: int) -> Iterator[Record 
         at = after
 
 
+def next_record(handle: int, at: int, end: int) -> int:
+    """Where the next record with a right head begins, or the end."""
+    mark = struct.pack("<I", _MAGIC)
+    while at < end:
+        window = os.pread(handle, min(_SEARCH_BYTES, end - at), at)
+        found = window.find(mark)
+        while found >= 0:
+            if _head(handle, at + found, end) is not None:
+                return at + found
+            found = window.find(mark, found + 1)
+        if len(window) < len(mark) or at + len(window) >= end:
+            break
+        at += len(window) - len(mark) + 1
+    return end
+
+
 def _joined_runs(runs: Iterator[tuple[_Value, int]]) -> list[tuple[_Value, int]]:
     joined: list[tuple[_Value, int]] = []
     for value, count in runs:
@@ -301,19 +317,3 @@ def _is_cut(handle: int, at: int, end: int) -> bool:
         return prefix[:4] == start[: len(prefix)] if prefix else True
     magic, size, tag = _PREFIX.unpack(prefix)[:3]
     return bool(magic == _MAGIC and tag == _TAG and at + _SKIPPED + size > end)
-
-
-def _next_record(handle: int, at: int, end: int) -> int:
-    """Where the next record with a right head begins, or the end."""
-    mark = struct.pack("<I", _MAGIC)
-    while at < end:
-        window = os.pread(handle, min(_SEARCH_BYTES, end - at), at)
-        found = window.find(mark)
-        while found >= 0:
-            if _head(handle, at + found, end) is not None:
-                return at + found
-            found = window.find(mark, found + 1)
-        if len(window) < len(mark) or at + len(window) >= end:
-            break
-        at += len(window) - len(mark) + 1
-    return end

@@ -11,7 +11,16 @@ from typing import NamedTuple
 from barrelman.errors import Place, StoreError
 from barrelman.store.bounds import Extent
 from barrelman.store.folder import failure, sync_folder
-from barrelman.store.frames import Block, Gap, Head, Packer, Record, head_at, records_in
+from barrelman.store.frames import (
+    Block,
+    Gap,
+    Head,
+    Packer,
+    Record,
+    head_at,
+    next_record,
+    records_in,
+)
 
 # Records of few rows are read together up to about this many bytes of lines.
 GROUP_BYTES = 128 * 1024
@@ -152,7 +161,11 @@ def skim(path: Path, groups: list[Group], *, at: int) -> int:
         while at < end:
             found = head_at(handle, at, end=end)
             if found is None or found[1] > end:
-                break
+                # Being written, or broken long since: then something follows.
+                at, unfinished = next_record(handle, at + 1, end), at
+                if at == end:
+                    return unfinished
+                continue
             head, after = found
             if head.rows:
                 extended(groups, head.extent, at=at, end=after, size=head.size)

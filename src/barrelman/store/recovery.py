@@ -83,13 +83,13 @@ def _survey(path: Path, folder: DataFolder, faults: list[str], notes: list[str])
                 text = f"a commit that was never acknowledged was cut off ({_bytes(found)})"
                 notes.append(f"{path.name}: {text}")
             else:
-                rows = "an unknown number" if found.head is None else str(found.head.rows)
+                rows = "events" if found.head is None else f"{found.head.rows} events"
                 kept = _keep_bytes(path, found, folder.damaged)
-                faults.append(
-                    f"{path.name}: {rows} of events lost, {_bytes(found)} broken; see {kept.name}"
-                )
+                faults.append(f"{path.name}: {rows} lost, {_bytes(found)} broken; see {kept.name}")
                 if found.head is not None:
+                    # It stays where it is, so that its seqs are never given again.
                     next_seq = max(next_seq, found.head.first_seq + found.head.rows)
+                    size = found.end
             continue
         head = found.head
         size = found.end

@@ -98,7 +98,8 @@ def count(duck: Duck, view: View, where: Where, bounds: Bounds) -> int:
         values = Values()
         rows, tables = _from(some, values)
         limits = render_bounds(bounds, values, has_unplain=False)
-        statement = f"SELECT count(*) FROM {rows} WHERE is_plain AND {limits}"
+        plain = "is_plain" if any(each.unplain for each in some) else "TRUE"
+        statement = f"SELECT count(*) FROM {rows} WHERE {plain} AND {limits}"
         statement += f" AND {render(where, values)}"
         total += duck.rows(statement, values.named, tables)[0][0]
     return total

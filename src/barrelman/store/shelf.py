@@ -33,8 +33,8 @@ class Shelf:
         ]:
             self._note_arrivals(extent.clusters, extent.arrival_us[1])
         self.faults: list[str] = []
-        self.trouble: str | None = None
-        """Why rows cannot be sealed or removed at the moment."""
+        self.troubles: dict[str, str] = {}
+        """What fails at the moment besides appending, and why."""
 
     @property
     def next_seq(self) -> int:
@@ -45,6 +45,11 @@ class Shelf:
     def last_arrival_us(self) -> int:
         """Arrival of the last row; the next does not arrive before it."""
         return self._last_arrival_us
+
+    @property
+    def trouble(self) -> str | None:
+        """One of the troubles, where there are any."""
+        return next(iter(self.troubles.copy().values()), None)
 
     @property
     def open_part(self) -> OpenPart:

@@ -99,7 +99,9 @@ def _test(where: Equals | In | Prefix | Wildcard | Between, values: Values) -> s
         case Between(column, low, high):
             if column not in NUMBER_COLUMNS:
                 raise ValueError(f"{column} is no column of numbers")
-            return _between(column, (low, high), values)
+            if (low or 0) > _INT64[-1] or (high or 0) < _INT64[0]:
+                return "FALSE"
+            return f"({column} IS NOT NULL AND {_between(column, (low, high), values)})"
         case _:
             assert_never(where)
 

@@ -13,7 +13,7 @@ from barrelman.records.frozen import frozen
 from barrelman.records.rows import Row
 from barrelman.store.bounds import Bounds
 from barrelman.store.columns import Batch, Keys, batch_of, keys_in, own_time, read_keys
-from barrelman.store.folder import DataFolder, sync_folder
+from barrelman.store.folder import DataFolder, failure, sync_folder
 from barrelman.store.frames import Block, Head
 from barrelman.store.log import GROUP_BYTES, LogWriter
 from barrelman.store.part import OpenPart, Part
@@ -130,7 +130,7 @@ class Writer:
         if self._sealing is not None and self._sealing.is_alive():
             return
         if self._is_due(now_us) and len(self._shelf.unsealed) < _MOST_PARTS:
-            self._try(self._rotate)
+            self._try("rotating", self._rotate)
         if self._shelf.unsealed and time.monotonic() >= self._retry_at:
             self._start_sealing(self._shelf.unsealed[0])
 
@@ -142,8 +142,8 @@ class Writer:
         while self._shelf.unsealed:
             self._start_sealing(self._shelf.unsealed[0])
             self.wait()
-            if self._shelf.trouble is not None:
-                raise StoreError(self._shelf.trouble)
+            if "sealing" in self._shelf.troubles:
+                raise StoreError(self._shelf.troubles["sealing"])
 
     def wait(self) -> None:
         """Until nothing goes on in the background."""
@@ -173,11 +173,13 @@ class Writer:
     def close(self) -> None:
         """Waits for what is being sealed. What is in no segment stays in the log."""
         self.wait()
-        self._try(self._flush)
+        self._try("keys", self._flush)
         self._seen.close()
         self._log.close()
 
     def _refuse_if_stuck(self) -> None:
+        if self._seen.is_corrupt:
+            self._renew_seen()
         if self._seen.is_behind:
             self._flush()
         part = self._shelf.open_part
@@ -215,18 +217,21 @@ class Writer:
         self._sealing.start()
 
     def _seal(self, part: Part) -> None:
+        self._retry_at = time.monotonic() + _RETRY_SECONDS
+        if self._try("sealing", lambda: self._sealed(part)):
+            self._retry_at = 0.0
+
+    def _sealed(self, part: Part) -> None:
+        """Puts a part's rows into a segment. Its log goes when nothing needs it any more."""
+        segment = _segment_of(part, self._folder, self._describe, self._shelf)
+        if part.extent is not None:
+            self._seen.flush(through=part.extent.last_seq + 1)
+        self._shelf.sealed(part.log, segment)
         try:
-            segment = _segment_of(part, self._folder, self._describe, self._shelf)
-            if part.extent is not None:
-                self._seen.flush(through=part.extent.last_seq + 1)
-            self._shelf.sealed(part.log, segment)
             part.log.unlink(missing_ok=True)
             sync_folder(self._folder.log)
-        except (StoreError, OSError) as error:
-            self._shelf.trouble = str(error)
-            self._retry_at = time.monotonic() + _RETRY_SECONDS
-        else:
-            self._shelf.trouble = None
+        except OSError as error:
+            raise failure("a log cannot be removed", part.log, error) from error
 
     def _flush(self) -> None:
         """Writes all keys that wait, now."""
@@ -251,13 +256,17 @@ class Writer:
                 if not seen.forget(self._forget_before_us):
                     break
 
-        self._try(step)
+        self._try("keys", step)
 
-    def _try(self, step: Callable[[], object]) -> None:
+    def _try(self, name: str, step: Callable[[], object]) -> bool:
+        """Whether a step of that name succeeded; until it does, why not is told as trouble."""
         try:
             step()
         except StoreError as error:
-            self._shelf.trouble = str(error)
+            self._shelf.troubles[name] = str(error)
+            return False
+        self._shelf.troubles.pop(name, None)
+        return True
 
     def _again(self, keys: Sequence[bytes]) -> set[int]:
         try:
@@ -265,10 +274,14 @@ class Writer:
         except StoreError:
             if not self._seen.is_corrupt:
                 raise
+        self._renew_seen()
+        return self._seen.again(keys)
+
+    def _renew_seen(self) -> None:
+        """In place of a broken file, a new one with the keys that segments and log hold."""
         self.wait()
         self._seen.close()
         self._seen = self._open_seen(is_corrupt=True)
-        return self._seen.again(keys)
 
     def _open_seen(self, *, is_corrupt: bool = False) -> Seen:
         """The keys, with those of rows that it does not hold entered again."""
@@ -310,7 +323,7 @@ class Writer:
                     _enter(seen, keys_in(batch))
         # On a full disk they wait in memory; a start must not fail for that.
         seen.set_apart()
-        self._try(lambda: seen.flush(through=view.next_seq))
+        self._try("keys", lambda: seen.flush(through=view.next_seq))
 
 
 def _enter(seen: Seen, keys: Keys) -> None:
