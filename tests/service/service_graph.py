@@ -108,7 +108,9 @@ def list_of(events: Sequence[Any]) -> bytes:
 
 
 def rule_of(rule_id: str = "secrets", **changes: Any) -> JsonObject:
-    """A rule in API form that every `audit` meets; it is enabled."""
+    """A rule in API form that every `audit` meets; it is enabled. `from_` stands for `from`."""
+    if "from_" in changes:
+        changes["from"] = changes.pop("from_")
     made: JsonObject = {
         "rule_id": rule_id,
         "type": "query",
