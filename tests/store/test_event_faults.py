@@ -327,6 +327,31 @@ def test_lines_that_break_while_it_runs_are_told_and_passed_over(tmp_path: Path)
     shut(store)
 
 
+def test_a_log_that_breaks_before_it_is_sealed_loses_what_is_broken(tmp_path: Path) -> None:
+    store = opened(tmp_path)
+    for at in range(3):
+        store.append([incoming(*range(at * 10, at * 10 + 10))])
+    (log,) = (tmp_path / "log").iterdir()
+    record = list(read_records(log))[2]
+    broken = bytearray(log.read_bytes())
+    broken[record.end - 10] ^= 1
+    log.write_bytes(broken)
+    kept = [*range(10), *range(20, 30)]
+    assert ids_in(store) == ids(kept)
+    store.seal()
+    assert ids_in(store) == ids(kept)
+    assert [ref.seq for ref in store.select(Always())] == kept
+    assert [json.loads(each.line)["id"] for each in store.fetch(store.select(Always()))] == ids(
+        kept
+    )
+    assert store.next_seq == 30
+    assert any("10 events" in fault for fault in store.faults)
+    shut(store)
+    store = opened(tmp_path)
+    assert (ids_in(store), store.next_seq, store.faults) == (ids(kept), 30, [])
+    shut(store)
+
+
 def test_a_segment_whose_files_someone_removed_is_told(tmp_path: Path) -> None:
     sealed(tmp_path)
     store = opened(tmp_path)
