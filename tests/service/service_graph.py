@@ -53,6 +53,19 @@ def _minute(text: str) -> str:
     return f"2026-11-23T{text}:00Z"
 
 
+def clock_of(instant_ms: int) -> str:
+    """`12:05` for the millisecond of that time, with seconds where there are some."""
+    seconds, rest = divmod(instant_ms - at("00:00") // 1000, 1000)
+    shown = f"{seconds // 3600:02}:{seconds // 60 % 60:02}"
+    if seconds % 60 or rest:
+        shown += f":{seconds % 60:02}"
+    return shown + (f".{rest:03}" if rest else "")
+
+
+def windows(runs: list[runs_table.Run]) -> list[tuple[str, str, str]]:
+    return [tuple(map(clock_of, (run.tick_ms, run.from_ms, run.to_ms))) for run in runs]  # type: ignore[misc]
+
+
 class Wall:
     """The wall's clock of a service; stands still until it is set."""
 

@@ -18,15 +18,16 @@ from service_graph import (
     at,
     audit,
     audits,
+    clock_of,
     rule_of,
     together,
     wait_until,
+    windows,
 )
 
 from barrelman.errors import UsageError
 from barrelman.service.service import Service
 from barrelman.store import rules as rules_table
-from barrelman.store import runs as runs_table
 
 MS = 1000
 
@@ -36,19 +37,6 @@ def graph(tmp_path: Path) -> Iterator[Graph]:
     """Open at 12:02, nothing judged live; what is due is run by `work`."""
     with Graph(tmp_path / "data") as made:
         yield made.open_up()
-
-
-def clock_of(instant_ms: int) -> str:
-    """`12:05` for the millisecond of that time, with seconds where there are some."""
-    seconds, rest = divmod(instant_ms - at("00:00") // MS, 1000)
-    shown = f"{seconds // 3600:02}:{seconds // 60 % 60:02}"
-    if seconds % 60 or rest:
-        shown += f":{seconds % 60:02}"
-    return shown + (f".{rest:03}" if rest else "")
-
-
-def windows(runs: list[runs_table.Run]) -> list[tuple[str, str, str]]:
-    return [tuple(map(clock_of, (run.tick_ms, run.from_ms, run.to_ms))) for run in runs]  # type: ignore[misc]
 
 
 # --- when and what -----------------------------------------------------------------------------
