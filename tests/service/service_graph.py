@@ -38,6 +38,8 @@ MINUTE_US = 60 * SECOND_US
 START_US = parse_instant_us("2026-11-23T12:02:00Z") or 0
 """Between two ticks of rules that run every five minutes: one run alone reads what comes."""
 CLUSTER = "harbour"
+# A copy of a folder in which files are being sealed is no picture of one moment.
+UNSEALED = StoreOptions(seal_seconds=100 * 86_400)
 QUIET = KeeperOptions(watch_seconds=0, reload_seconds=0)
 JsonObject = dict[str, Any]
 
@@ -189,7 +191,7 @@ class Graph:
         folder = DataFolder.open(path)
         database = Database.open(folder.database, now_us=self.wall())
         events = EventStore.open(
-            folder, clock=clock.now_us, describe=describe, options=store_options or StoreOptions()
+            folder, clock=clock.now_us, describe=describe, options=store_options or UNSEALED
         )
         clock.not_before(events.last_arrival_us)
         settings = parse_sink_flag(f"file:{self.alerts_path}")
