@@ -52,7 +52,10 @@ def row_of(event: Event, *, cluster: str) -> Row:
         texts = [text if _is_text(text) else None for text in texts]
         is_plain = False
     *told, decision = (text or None for text in texts)  # "" is no value
-    code = _part(body, "responseStatus").get("code")
+    answer = _part(body, "responseStatus")
+    code = answer.get("code")
+    if answer is _ODD:
+        is_plain = False
     if code is not None and (type(code) is not int or not -_INT32 <= code < _INT32):
         code, is_plain = None, False
     addresses = body.get("sourceIPs") or []
