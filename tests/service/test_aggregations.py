@@ -7,8 +7,9 @@ from typing import Any
 import pytest
 
 from barrelman.errors import RequestError
-from barrelman.service import aggregations
-from barrelman.service.aggregations import Purse, parse_aggregations
+from barrelman.service import aggspec
+from barrelman.service.aggregations import parse_aggregations
+from barrelman.service.aggspec import Purse
 from barrelman.service.calendar import parse_intervals
 
 NOW_MS = 1_795_003_200_000
@@ -216,7 +217,7 @@ def test_depth_and_number_of_buckets_have_bounds(monkeypatch: pytest.MonkeyPatch
         specs = {"a": {"terms": {"field": "u"}, "aggs": specs}}
     with pytest.raises(RequestError, match="deeper"):
         made(specs)
-    monkeypatch.setattr(aggregations, "MOST_BUCKETS", 20)
+    monkeypatch.setattr(aggspec, "MOST_BUCKETS", 20)
     with pytest.raises(RequestError, match="more than 20 buckets"):
         made({"a": {"date_histogram": {"field": "@timestamp", "fixed_interval": "5m"}}})
     with pytest.raises(RequestError, match="buckets"):

@@ -9,8 +9,10 @@ from typing import Any
 import pytest
 
 from barrelman.errors import ConflictError, NotFoundError, RequestError, RequestShapeError
-from barrelman.service.exceptiondesk import ExceptionDesk, Page, Which
+from barrelman.service.exceptionchanges import Which
+from barrelman.service.exceptiondesk import ExceptionDesk
 from barrelman.service.exceptionshape import expected_version, version_token
+from barrelman.service.pages import Page
 from barrelman.service.valuelistdesk import check_value
 from barrelman.store import audit
 from barrelman.store.database import Database

@@ -143,6 +143,7 @@ def test_an_edited_shipped_rule_is_not_updated(desk: RuleDesk) -> None:
     desk.patch({"rule_id": "s1", "severity": "high", "version": 1}, by="me")
     assert PackDesk(desk).install(by="me")["rules_updated"] == 0
     assert desk.get(rule_id="s1")["severity"] == "high"
+    assert desk.get(rule_id="s1")["rule_source"]["is_customized"] is True
 
 
 def test_that_a_shipped_rule_was_deleted_is_remembered(desk: RuleDesk, database: Database) -> None:
@@ -261,7 +262,7 @@ def test_lists_that_come_as_new_ones_take_the_rules_along(
 
 
 def _page() -> Any:
-    from barrelman.service.exceptiondesk import Page
+    from barrelman.service.pages import Page
 
     return Page()
 

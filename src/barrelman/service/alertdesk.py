@@ -2,159 +2,59 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from time import monotonic
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
-from barrelman.engine.compile import compile_query
 from barrelman.errors import RequestError, RequestShapeError
-from barrelman.query.ast import MATCH_ALL, Node
-from barrelman.records.event import Event
-from barrelman.records.frozen import frozen
 from barrelman.rules.schema import describe_value
-from barrelman.service.aggregations import Purse, Start, parse_aggregations
-from barrelman.service.dsl import ALERT_CATALOGUE, bounds_of, parse_query
-from barrelman.service.hits import (
-    MOST_HITS,
-    SortKey,
-    Top,
-    parse_fields,
-    parse_sort,
-    parse_source,
-)
+from barrelman.service.aggspec import Purse
+from barrelman.service.alertsearch import Clusters, Running, hit_of, matching, parse_search
+from barrelman.service.dsl import parse_query
 from barrelman.store import alerts as table
 from barrelman.store import audit
-from barrelman.store.alerts import StoredAlert
 from barrelman.store.database import Database
 
 if TYPE_CHECKING:
     from barrelman.store.database import Connection
 
 JsonObject: TypeAlias = dict[str, Any]
-Clusters: TypeAlias = Collection[str] | None
 
 INDEX: Final = ".alerts-security.alerts-default"
-BACKING_INDEX: Final = ".internal.alerts-security.alerts-default-000001"
 _STATUSES: Final = {
     "open": "open",
     "acknowledged": "acknowledged",
     "in-progress": "acknowledged",
     "closed": "closed",
 }
-SEARCH_MEMBERS: Final = (
-    *("query", "aggs", "size", "from", "sort", "search_after", "_source", "fields"),
-    "track_total_hits",
-)
-"""What a search may have, beside what changes nothing."""
-_KNOWN: Final = frozenset((*SEARCH_MEMBERS, "aggregations", "runtime_mappings", "timeout"))
 _MOST_IDS: Final = 10_000
 _NAMED_IN_AUDIT: Final = 20
-
-
-@frozen
-class _Search:
-    """A search, read and checked."""
-
-    node: Node
-    size: int
-    skipped: int
-    keys: tuple[SortKey, ...]
-    after: tuple[Any, ...]
-    total_limit: int | None
-    """Up to where hits are counted; None: all of them."""
-    has_total: bool
-    pick: Callable[[JsonObject], JsonObject] | None
-    fields: Callable[[JsonObject], JsonObject] | None
-    start: Start
-    has_aggregations: bool
-
-    @property
-    def is_by_time(self) -> bool:
-        """Whether hits are wanted in the order in which alerts are stored."""
-        names = [key.field for key in self.keys if key.read is not None]
-        return names == ["@timestamp"] and len(self.keys) == 1 and not self.after
+_STEP: Final = 1_000
 
 
 class AlertDesk:
     """`clusters` of a call bound what it sees and changes; None is all."""
 
-    def __init__(self, database: Database, *, clock: Callable[[], int]) -> None:
+    def __init__(
+        self, database: Database, *, clock: Callable[[], int], most_seconds: float = 60.0
+    ) -> None:
+        """A search ends after `most_seconds` with what it has."""
         self.database = database
         self.clock = clock
+        self._most_seconds = most_seconds
 
     # --- searching ---
 
     def search(self, body: object, *, clusters: Clusters = None) -> JsonObject:
         """Answers a search in the query DSL. Raises RequestError naming what is not answered.
 
-        Alerts stream by: only the first hits and the buckets are held, whatever their number.
+        One that takes too long ends with what it has, and says so (`timed_out`).
         """
-        began = monotonic()
         now_ms = self.clock() // 1000
-        purse = Purse(_hit, now_ms=now_ms)
-        wanted = _parse_search(body, purse)
-        top = Top(
-            wanted.skipped + wanted.size,
-            wanted.keys,
-            after=wanted.after,
-            come_sorted=wanted.is_by_time,
-        )
-        state = wanted.start()
-        total = 0
-        newest_first = not wanted.is_by_time or wanted.keys[0].is_descending
-        for alert, document in self._matching(
-            wanted.node, now_ms, clusters, newest_first=newest_first
-        ):
-            total += 1
-            state.add(document)
-            top.offer(document, (alert.id, document))
-            counted = wanted.total_limit is not None and total > wanted.total_limit
-            if counted and top.is_settled and not wanted.has_aggregations:
-                break
-        hits = [_found(document, values, wanted) for values, (_, document) in top.result()][
-            wanted.skipped :
-        ]
-        answer: JsonObject = {
-            "took": int((monotonic() - began) * 1000),
-            "timed_out": False,
-            "_shards": {"total": 1, "successful": 1, "skipped": 0, "failed": 0},
-            "hits": {"max_score": None, "hits": hits},
-        }
-        if wanted.has_total:
-            limit = wanted.total_limit
-            is_over = limit is not None and total > limit
-            answer["hits"]["total"] = {
-                "value": limit if is_over else total,
-                "relation": "gte" if is_over else "eq",
-            }
-        if wanted.has_aggregations:
-            answer["aggregations"] = state.result()
-        return answer
-
-    def _matching(
-        self, node: Node, now_ms: int, clusters: Clusters, *, newest_first: bool = True
-    ) -> Iterator[tuple[StoredAlert, JsonObject]]:
-        """Alerts that a query holds of, by the time of their making, with their documents."""
-        predicate = compile_query(node, ALERT_CATALOGUE)
-        bounds = bounds_of(node, now_ms=now_ms)
-        with self.database.reading() as connection:
-            for alert in table.select(
-                connection,
-                ids=bounds.ids,
-                created_us=bounds.created_us,
-                rule_uuids=bounds.rule_uuids,
-                rule_ids=bounds.rule_ids,
-                severities=bounds.severities,
-                statuses=bounds.statuses,
-                clusters=clusters,
-                newest_first=newest_first,
-            ):
-                document = alert.merged()
-                document["_id"] = alert.id
-                if node == MATCH_ALL or predicate.matches(
-                    Event(document, is_document=True), now_ms=now_ms
-                ):
-                    yield alert, document
+        wanted = parse_search(body, Purse(hit_of, now_ms=now_ms))
+        deadline = monotonic() + self._most_seconds
+        running = Running(wanted, now_ms=now_ms, clusters=clusters, deadline=deadline)
+        return self.database.read(running.run)
 
     # --- changing ---
 
@@ -213,9 +113,13 @@ class AlertDesk:
         )
 
     def _found_ids(self, query: object, clusters: Clusters) -> list[str]:
-        node = parse_query(query)
-        found = self._matching(node, self.clock() // 1000, clusters)
-        return [alert.id for alert, _ in found]
+        node, now_ms = parse_query(query), self.clock() // 1000
+        return self.database.read(
+            lambda connection: [
+                alert.id
+                for alert, _ in matching(connection, node, now_ms=now_ms, clusters=clusters)
+            ]
+        )
 
     def _change(
         self,
@@ -228,24 +132,36 @@ class AlertDesk:
     ) -> JsonObject:
         began = monotonic()
         at_us = self.clock()
+        total = changed = 0
+        # In steps: what waits for the database meanwhile, alerts above all, comes between them.
+        unique = list(dict.fromkeys(ids))
+        for start in range(0, len(unique), _STEP):
+            step = unique[start : start + _STEP]
 
-        def run(connection: Connection) -> tuple[int, int]:
-            seen = _seen(connection, ids, clusters)
-            changed = table.change(connection, seen, by=by, at_us=at_us, **changes)
-            if changed:
-                named = {"alerts": len(changed), "ids": changed[:_NAMED_IN_AUDIT]}
-                audit.note(
-                    connection,
-                    at_us=at_us,
-                    by=by,
-                    action="alerts changed",
-                    target=changed[0] if len(changed) == 1 else "alerts",
-                    detail={**detail, **named},
-                )
-            return len(seen), len(changed)
+            def run(connection: Connection) -> tuple[int, int]:
+                seen = _seen(connection, step, clusters)  # noqa: B023
+                done = table.change(connection, seen, by=by, at_us=at_us, **changes)
+                if done:
+                    _note(connection, done, detail, by=by, at_us=at_us)
+                return len(seen), len(done)
 
-        total, changed = self.database.write(run)
+            counts = self.database.write(run)
+            total, changed = total + counts[0], changed + counts[1]
         return _updated(total, changed, took_ms=int((monotonic() - began) * 1000))
+
+
+def _note(
+    connection: Connection, changed: Sequence[str], detail: JsonObject, *, by: str, at_us: int
+) -> None:
+    named = {"alerts": len(changed), "ids": [*changed[:_NAMED_IN_AUDIT]]}
+    audit.note(
+        connection,
+        at_us=at_us,
+        by=by,
+        action="alerts changed",
+        target=changed[0] if len(changed) == 1 else "alerts",
+        detail={**detail, **named},
+    )
 
 
 def _seen(connection: Connection, ids: Sequence[str], clusters: Clusters) -> list[str]:
@@ -307,79 +223,3 @@ def _both(given: JsonObject, name: str, added: str, removed: str) -> tuple[list[
     if twice:
         raise RequestError(f"{name}: {', '.join(twice)} cannot be both added and removed")
     return lists[0], lists[1]
-
-
-def _parse_search(body: object, purse: Purse) -> _Search:
-    given = _object(body)
-    if not given:
-        raise RequestShapeError('[request body]: "value" must have at least 1 children')
-    left = sorted(set(given) - _KNOWN)
-    if left:
-        raise RequestError(f"'{left[0]}' is not answered here")
-    if given.get("runtime_mappings"):
-        raise RequestError("'runtime_mappings' are not answered here")
-    size, skipped = _number(given, "size", 10), _number(given, "from", 0)
-    if size + skipped > MOST_HITS:
-        raise RequestError(
-            f"from + size must be at most {MOST_HITS}: it is {size + skipped}",
-            hint="go on with search_after",
-        )
-    keys = parse_sort(given.get("sort"))
-    after = given.get("search_after") or ()
-    if after and (not isinstance(after, list) or len(after) != len(keys)):
-        raise RequestError("search_after: expected as many values as 'sort' has fields")
-    limit, has_total = _parse_total(given.get("track_total_hits"))
-    specs = given.get("aggs", given.get("aggregations"))
-    query = given.get("query")
-    return _Search(
-        node=MATCH_ALL if query is None else parse_query(query),
-        size=size,
-        skipped=skipped,
-        keys=tuple(keys),
-        after=tuple(after),
-        total_limit=limit,
-        has_total=has_total,
-        pick=parse_source(given.get("_source")),
-        fields=parse_fields(given.get("fields")),
-        start=parse_aggregations(specs, purse=purse),
-        has_aggregations=bool(specs),
-    )
-
-
-def _number(given: JsonObject, name: str, default: int) -> int:
-    value = given.get(name, default)
-    if not isinstance(value, int) or isinstance(value, bool) or value < 0:
-        raise RequestShapeError(f"[request body]: {name}: expected a whole number from 0")
-    return value
-
-
-def _parse_total(given: object) -> tuple[int | None, bool]:
-    if given is None:
-        return MOST_HITS, True
-    if isinstance(given, bool):
-        return (None, True) if given else (0, False)
-    if not isinstance(given, int) or given < 0:
-        raise RequestShapeError(
-            "[request body]: track_total_hits: expected a number, true or false"
-        )
-    return given, True
-
-
-# --- hits ----------------------------------------------------------------------------------
-
-
-def _hit(document: JsonObject, pick: Callable[[JsonObject], JsonObject] | None) -> JsonObject:
-    hit: JsonObject = {"_index": BACKING_INDEX, "_id": document["_id"], "_score": None}
-    if pick is not None:
-        source = {name: value for name, value in document.items() if name != "_id"}
-        hit["_source"] = pick(source)
-    return hit
-
-
-def _found(document: JsonObject, values: list[Any], wanted: _Search) -> JsonObject:
-    hit = _hit(document, wanted.pick)
-    if wanted.fields is not None:
-        hit["fields"] = wanted.fields(document)
-    if values:
-        hit["sort"] = values
-    return hit

@@ -34,23 +34,31 @@ class Intervals:
     unit: str | None = None
     step_ms: int = 0
 
-    def start_of(self, instant_ms: int) -> int:
-        """The beginning of the interval that an instant lies in."""
-        local = (EPOCH + timedelta(milliseconds=instant_ms)).astimezone(self.zone)
-        shift = (local.utcoffset() or timedelta()) // _MILLISECOND
-        if self.unit is None:
-            moved = instant_ms + shift
-            return moved - moved % self.step_ms - shift
-        return self._instant(_floor(local, self.unit))
+    def start_of(self, instant_ms: int) -> int | None:
+        """The beginning of the interval that an instant lies in; None where no date names it."""
+        try:
+            local = (EPOCH + timedelta(milliseconds=instant_ms)).astimezone(self.zone)
+            if self.unit is not None:
+                return self._instant(_floor(local, self.unit))
+            shift = (local.utcoffset() or timedelta()) // _MILLISECOND
+            start = instant_ms + shift
+            start -= start % self.step_ms + shift
+            _ = EPOCH + timedelta(milliseconds=start)
+        except OverflowError:
+            return None
+        return start
 
-    def next_after(self, start_ms: int) -> int:
+    def next_after(self, start_ms: int) -> int | None:
         """The beginning of the interval that follows the one that begins at `start_ms`."""
         if self.unit is None:
             return start_ms + self.step_ms
-        local = (EPOCH + timedelta(milliseconds=start_ms)).astimezone(self.zone)
         if self.unit in "mh":  # a clock set back does not make an hour longer
             return start_ms + _UNIT_MS[self.unit]
-        return self._instant(_step(local, self.unit))
+        try:
+            local = (EPOCH + timedelta(milliseconds=start_ms)).astimezone(self.zone)
+            return self._instant(_step(local, self.unit))
+        except (OverflowError, ValueError):
+            return None
 
     @staticmethod
     def _instant(local: datetime) -> int:

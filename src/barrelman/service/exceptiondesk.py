@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
-import uuid
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, Final, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 
-from barrelman.engine.compile import compile_query
-from barrelman.errors import NotFoundError, QueryError, RequestError
-from barrelman.query.kql import parse_kql
-from barrelman.query.typecheck import check_types
-from barrelman.records.event import Event
-from barrelman.records.fields import Catalogue
-from barrelman.records.frozen import frozen
-from barrelman.records.times import format_instant
+from barrelman.errors import NotFoundError, RequestError
+from barrelman.service.exceptionchanges import (
+    Which,
+    add_item,
+    add_list,
+    default_list,
+    export_details,
+    find_item,
+    find_list,
+    list_lines,
+    list_of,
+    note,
+    reference,
+)
 from barrelman.service.exceptionshape import (
     check_item,
     check_list,
@@ -23,12 +28,14 @@ from barrelman.service.exceptionshape import (
     params_of,
     show_item,
     show_list,
+    text_of,
 )
+from barrelman.service.pages import Page, paged
 from barrelman.service.rulebulk import copy_list
 from barrelman.service.rulechanges import Hand, change_rule, find_rule
 from barrelman.service.ruleshape import params_of as rule_params
 from barrelman.service.valuelistdesk import ValueListDesk
-from barrelman.store import audit, exceptions
+from barrelman.store import exceptions
 from barrelman.store.database import Database
 from barrelman.store.exceptions import StoredItem, StoredList
 
@@ -37,30 +44,6 @@ if TYPE_CHECKING:
 
 JsonObject: TypeAlias = dict[str, Any]
 _T = TypeVar("_T")
-
-_NO_TYPES: Final = Catalogue()
-_ATTRIBUTES: Final = ("exception-list", "exception-list-agnostic")
-
-
-@frozen
-class Which:
-    """A list or an item: by its id, or by its list_id or item_id within a namespace."""
-
-    id: str | None
-    name: str | None
-    namespace_type: str = "single"
-
-
-@frozen
-class Page:
-    """What a `_find` is asked."""
-
-    filter: str = ""
-    search: str = ""
-    sort_field: str | None = None
-    sort_order: str = "asc"
-    page: int = 1
-    per_page: int = 20
 
 
 class ExceptionDesk:
@@ -105,7 +88,7 @@ class ExceptionDesk:
         given = data if isinstance(data, dict) else {}
 
         def run(connection: Connection) -> StoredList:
-            name = Which(given.get("id"), fields.get("list_id"), fields["namespace_type"])
+            name = Which(text_of(given, "id"), fields.get("list_id"), fields["namespace_type"])
             old = find_list(connection, name)
             made = replace(
                 old,
@@ -189,7 +172,7 @@ class ExceptionDesk:
 
         def run(connection: Connection) -> StoredItem:
             namespace = str(given.get("namespace_type") or "single")
-            name = Which(given.get("id"), given.get("item_id"), namespace)
+            name = Which(text_of(given, "id"), text_of(given, "item_id"), namespace)
             old = find_item(connection, name)
             fields = check_item(data, list_id=old.list_id)
             fields["comments"] = new_comments(
@@ -251,9 +234,9 @@ class ExceptionDesk:
             params = rule_params(rule)
             refs = params.get("exceptions_list", [])
             own = [ref for ref in refs if ref["type"] == "rule_default"]
-            home = _list_of(connection, own[0]) if own else None
+            home = list_of(connection, own[0]) if own else None
             if home is None:
-                home = _default_list(connection, params["name"], hand)
+                home = default_list(connection, params["name"], hand)
                 kept = [ref for ref in refs if ref not in own]
                 params = {**params, "exceptions_list": [*kept, reference(home)]}
                 change_rule(connection, rule, params, enabled=rule.enabled, hand=hand)
@@ -285,188 +268,7 @@ class ExceptionDesk:
         return [*lines, export_details(len(lines) - 1)]
 
 
-def export_details(items: int, *, lists: int = 1) -> JsonObject:
-    """The last line of an export of lists."""
-    return {
-        "exported_exception_list_count": lists,
-        "exported_exception_list_item_count": items,
-        "missing_exception_list_item_count": 0,
-        "missing_exception_list_items": [],
-        "missing_exception_lists": [],
-        "missing_exception_lists_count": 0,
-    }
-
-
-def list_lines(
-    connection: Connection, stored: StoredList, *, with_expired: bool, now_us: int
-) -> list[JsonObject]:
-    """A list and its items as an export has them."""
-    now = format_instant(now_us // 1000)
-    items = exceptions.items(
-        connection, list_id=stored.list_id, namespace_type=stored.namespace_type
-    )
-    shown = [show_item(item) for item in items]
-    if not with_expired:
-        shown = [each for each in shown if each.get("expire_time", "9") > now]
-    return [show_list(stored), *shown]
-
-
-# --- within a transaction ------------------------------------------------------------------
-
-
-def note(connection: Connection, hand: Hand, action: str, target: str, detail: JsonObject) -> None:
-    """Writes a change of lists into the audit trail."""
-    audit.note(
-        connection, at_us=hand.at_us, by=hand.by, action=action, target=target, detail=detail
-    )
-
-
-def find_list(connection: Connection, which: Which) -> StoredList:
-    """Raises RequestError and NotFoundError."""
-    if which.id is None and which.name is None:
-        raise RequestError("id or list_id required")
-    found = exceptions.get_list(
-        connection, id=which.id, list_id=which.name, namespace_type=which.namespace_type
-    )
-    if found is None:
-        named = f'list_id: "{which.name}"' if which.id is None else f'id: "{which.id}"'
-        raise NotFoundError(f"exception list {named} does not exist")
-    return found
-
-
-def find_item(connection: Connection, which: Which) -> StoredItem:
-    """Raises RequestError and NotFoundError."""
-    if which.id is None and which.name is None:
-        raise RequestError("id or item_id required")
-    found = exceptions.get_item(
-        connection, id=which.id, item_id=which.name, namespace_type=which.namespace_type
-    )
-    if found is None:
-        named = f'item_id: "{which.name}"' if which.id is None else f'id: "{which.id}"'
-        raise NotFoundError(f"exception list item {named} does not exist")
-    return found
-
-
 def _still_there(found: _T | None, name: str) -> _T:
     if found is None:
         raise NotFoundError(f'"{name}" does not exist')
     return found
-
-
-def _list_of(connection: Connection, ref: Mapping[str, Any]) -> StoredList | None:
-    return exceptions.get_list(
-        connection, list_id=ref["list_id"], namespace_type=ref["namespace_type"]
-    )
-
-
-def reference(stored: StoredList) -> JsonObject:
-    """How a rule names a list."""
-    return {
-        "id": stored.id,
-        "list_id": stored.list_id,
-        "type": stored.type,
-        "namespace_type": stored.namespace_type,
-    }
-
-
-def add_list(connection: Connection, fields: JsonObject, hand: Hand) -> StoredList:
-    """Adds a list of checked fields."""
-    made = StoredList(
-        id=str(uuid.uuid4()),
-        list_id=fields.get("list_id") or str(uuid.uuid4()),
-        namespace_type=fields["namespace_type"],
-        type=fields["type"],
-        params=params_of(fields),
-        created_at_us=hand.at_us,
-        created_by=hand.by,
-        updated_at_us=hand.at_us,
-        updated_by=hand.by,
-        version=fields.get("version", 1),
-    )
-    exceptions.insert_list(connection, made)
-    note(connection, hand, "exception list created", made.list_id, {"type": made.type})
-    return made
-
-
-def add_item(connection: Connection, fields: JsonObject, hand: Hand) -> StoredItem:
-    """Adds an item of checked fields to its list, which must be there."""
-    home = find_list(connection, Which(None, fields["list_id"], fields["namespace_type"]))
-    comments = new_comments(fields["comments"], (), by=hand.by, now_us=hand.at_us)
-    made = StoredItem(
-        id=str(uuid.uuid4()),
-        item_id=fields.get("item_id") or str(uuid.uuid4()),
-        list_id=home.list_id,
-        namespace_type=home.namespace_type,
-        type=fields["type"],
-        params=params_of({**fields, "comments": comments}),
-        created_at_us=hand.at_us,
-        created_by=hand.by,
-        updated_at_us=hand.at_us,
-        updated_by=hand.by,
-    )
-    exceptions.insert_item(connection, made)
-    note(connection, hand, "exception item created", made.item_id, {"list": made.list_id})
-    return made
-
-
-def _default_list(connection: Connection, rule_name: str, hand: Hand) -> StoredList:
-    fields = {
-        "name": f"Exceptions of the rule: {rule_name}",
-        "description": f"Exception items that belong to one rule: {rule_name}",
-        "type": "rule_default",
-        "namespace_type": "single",
-        "tags": ["default_rule_exception_list"],
-        "os_types": [],
-    }
-    return add_list(connection, fields, hand)
-
-
-# --- pages ---------------------------------------------------------------------------------
-
-
-def paged(shown: list[JsonObject], page: Page, *, now_ms: int) -> JsonObject:
-    """A page of lists or items, filtered and sorted."""
-    if page.page < 1 or not 0 <= page.per_page <= 10_000:
-        raise RequestError("page must be 1 or more, per_page from 0 to 10000")
-    if page.filter.strip():
-        test = _parse_filter(page.filter, now_ms)
-        shown = [each for each in shown if test(each)]
-    if page.search.strip():
-        words = page.search.casefold().replace("*", " ").split()
-        shown = [each for each in shown if _holds(each, words)]
-    if page.sort_field is not None:
-        field = page.sort_field.rpartition(".")[2]
-        shown.sort(key=lambda each: str(each.get(field, "")), reverse=page.sort_order == "desc")
-    start = (page.page - 1) * page.per_page
-    return {
-        "data": shown[start : start + page.per_page],
-        "page": page.page,
-        "per_page": page.per_page,
-        "total": len(shown),
-    }
-
-
-def _parse_filter(text: str, now_ms: int) -> Callable[[JsonObject], bool]:
-    try:
-        node = parse_kql(text)
-        check_types(node, _NO_TYPES, text=text)
-    except QueryError as error:
-        raise RequestError(f"filter: {error.oneline()}") from None
-    predicate = compile_query(node, _NO_TYPES)
-
-    def test(shown: JsonObject) -> bool:
-        # Whoever filters names the kind of object that the list was, in one space or in all.
-        document = {name: {"attributes": shown} for name in _ATTRIBUTES}
-        return predicate.matches(Event(document, is_document=True), now_ms=now_ms)
-
-    return test
-
-
-def _holds(shown: JsonObject, words: Iterable[str]) -> bool:
-    texts = [shown.get("name"), shown.get("description"), *shown.get("tags", ())]
-    texts += [
-        str(entry.get(key)) for entry in shown.get("entries", ()) for key in ("field", "value")
-    ]
-    texts += [each.get("comment") for each in shown.get("comments", ())]
-    whole = "\n".join(str(text) for text in texts if text).casefold()
-    return all(word in whole for word in words)

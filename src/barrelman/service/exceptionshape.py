@@ -190,6 +190,14 @@ def expected_version(token: object) -> int | None:
         raise ConflictError(f"'{token}' is no version of it") from None
 
 
+def text_of(given: JsonObject, name: str) -> str | None:
+    """A member that is a text where it is given. Raises RequestShapeError."""
+    value = given.get(name)
+    if not isinstance(value, str | None):
+        raise RequestShapeError(f"[request body]: {name}: expected a text")
+    return value
+
+
 def split_names(given: str | None, choices: Collection[str] | None = None) -> list[str]:
     """A list in one parameter, its parts between commas."""
     parts = [part.strip() for part in (given or "").split(",") if part.strip()]

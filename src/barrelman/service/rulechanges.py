@@ -67,7 +67,7 @@ def add_rule(
         revision=0,
         source="pack" if is_shipped else "api",
         path=None,
-        is_customized=is_shipped and _is_customized(params, hand.pack[rule_id]),
+        is_customized=is_shipped and bool(customized_fields(params, hand.pack[rule_id])),
         created_at_us=hand.at_us,
         created_by=hand.by,
         updated_at_us=hand.at_us,
@@ -95,21 +95,13 @@ def change_rule(
     changed = sorted(name for name in {*params, *before} if params.get(name) != before.get(name))
     if not changed and enabled is old.enabled:
         return old
-    is_customized = old.is_customized
-    if changed and old.source != "api":
-        base = hand.pack.get(old.rule_id)
-        is_customized = (
-            _is_customized(params, base)
-            if base is not None
-            else is_customized or bool(customized_fields(params, before))
-        )
     made = replace(
         old,
         params=params,
         rule_id=params["rule_id"],
         enabled=enabled,
         revision=old.revision + bool(changed),
-        is_customized=is_customized,
+        is_customized=_customizes(old, params, hand.pack),
         updated_at_us=hand.at_us,
         updated_by=hand.by,
     )
@@ -134,8 +126,15 @@ def drop_rule(connection: Connection, old: StoredRule, hand: Hand) -> None:
     _note(connection, hand, "rule deleted", old, {"name": old.params.get("name", "")})
 
 
-def _is_customized(params: Mapping[str, Any], base: Mapping[str, Any] | None) -> bool:
-    return base is not None and bool(customized_fields(params, base))
+def _customizes(old: StoredRule, params: JsonObject, pack: Pack) -> bool:
+    """Whether a rule with these parameters is other than the one that came with its file."""
+    if old.source == "api":
+        return False
+    base = pack.get(old.rule_id)
+    if base is not None and base.get("version") == old.params.get("version"):
+        return bool(customized_fields(params, base))
+    # The version that it came as is not at hand: an edit is all there is to go by.
+    return old.is_customized or bool(customized_fields(params, params_of(old)))
 
 
 def _note_enabled(connection: Connection, rule_uuid: str, hand: Hand) -> None:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 from barrelman.errors import RequestShapeError
 from barrelman.rules.assign import ENDPOINT_LIST
-from barrelman.service.exceptiondesk import list_lines
+from barrelman.service.exceptionchanges import list_lines
 from barrelman.service.ruledesk import RuleDesk
 from barrelman.store import exceptions, meta
 

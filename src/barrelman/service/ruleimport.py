@@ -18,9 +18,9 @@ from barrelman.records.frozen import frozen
 from barrelman.records.times import format_instant
 from barrelman.rules.assign import ENDPOINT_LIST
 from barrelman.rules.documents import parse_json
-from barrelman.rules.schema import is_deeper_than
+from barrelman.rules.schema import is_deeper_than, to_json
 from barrelman.rules.shape import LIST_TYPES, RULE_TYPES
-from barrelman.service.exceptiondesk import add_item, add_list, note
+from barrelman.service.exceptionchanges import add_item, add_list, note
 from barrelman.service.exceptionshape import check_item, check_list, params_of
 from barrelman.service.rulechanges import Hand, add_rule, change_rule
 from barrelman.service.ruledesk import RuleDesk, status_code
@@ -80,16 +80,14 @@ def sort_lines(content: bytes) -> Lines:
     return found
 
 
-def _sort(value: object, number: int, found: Lines) -> None:
-    if not isinstance(value, dict) or is_deeper_than(value, _DEEPEST):
+def _sort(given: object, number: int, found: Lines) -> None:
+    if not isinstance(given, dict) or is_deeper_than(given, _DEEPEST):
         found.broken.append(f"line {number}: no object, or one that is nested too deep")
-    elif (
-        "exported_count" in value
-        or "exported_rules_count" in value
-        or "exported_exception_list_count" in value
-    ):
         return
-    elif value.get("type") == "action" and "attributes" in value:
+    value: JsonObject = to_json(given)
+    if any(sign in value for sign in _DETAIL_SIGNS):
+        return
+    if value.get("type") == "action" and "attributes" in value:
         found.connectors.append(value)
     elif "list_id" in value and "entries" in value:
         found.items.append(value)
@@ -323,7 +321,9 @@ def _put_rule(connection: Connection, props: Props, options: Options, hand: Hand
         # A second rule of the same rule_id is refused here.
         add_rule(connection, props, hand, may_be_shipped=True)
     else:
-        change_rule(connection, old, props.params, enabled=bool(props.enabled), hand=hand)
+        # A file that says nothing of it switches no rule off that is on watch.
+        enabled = old.enabled if props.enabled is None else props.enabled
+        change_rule(connection, old, props.params, enabled=enabled, hand=hand)
 
 
 # --- exception lists -----------------------------------------------------------------------

@@ -124,16 +124,6 @@ def to_response(
     summary: JsonObject | None = None,
 ) -> JsonObject:
     """A stored rule as the API gives it. `base` is the shipped rule of that rule_id."""
-    is_shipped = rule.source == "pack"
-    source: JsonObject = {"type": "internal"}
-    if is_shipped:
-        changed = customized_fields(rule.params, base) if base is not None else []
-        source = {
-            "type": "external",
-            "is_customized": rule.is_customized,
-            "has_base_version": base is not None,
-            "customized_fields": [{"field_name": name} for name in changed],
-        }
     params = params_of(rule)
     response = {
         "id": rule.id,
@@ -146,8 +136,8 @@ def to_response(
         "interval": params.pop("interval", "5m"),
         "enabled": rule.enabled,
         "revision": rule.revision,
-        "immutable": is_shipped,
-        "rule_source": source,
+        "immutable": rule.source == "pack",
+        "rule_source": _source(rule, base),
         **params,
         "rule_id": rule.rule_id,
         "required_fields": [
@@ -158,6 +148,19 @@ def to_response(
     if summary is not None:
         response["execution_summary"] = {"last_execution": summary}
     return response
+
+
+def _source(rule: StoredRule, base: Mapping[str, Any] | None) -> JsonObject:
+    if rule.source != "pack":
+        return {"type": "internal"}
+    is_known = base is not None and base.get("version") == rule.params.get("version")
+    changed = customized_fields(rule.params, base) if base is not None and is_known else []
+    return {
+        "type": "external",
+        "is_customized": rule.is_customized,
+        "has_base_version": is_known,
+        "customized_fields": [{"field_name": name} for name in changed],
+    }
 
 
 def without(params: Mapping[str, Any], names: Collection[str]) -> JsonObject:

@@ -12,7 +12,12 @@ from barrelman.errors import ConflictError, NotFoundError, RequestError, Request
 from barrelman.records.times import format_instant
 from barrelman.rules.exceptions import VALUE_LIST_TYPES
 from barrelman.rules.schema import Field, Free, Integer, Problem, String, Table
-from barrelman.service.exceptionshape import expected_version, tie_breaker, version_token
+from barrelman.service.exceptionshape import (
+    expected_version,
+    text_of,
+    tie_breaker,
+    version_token,
+)
 from barrelman.service.rulechanges import Hand
 from barrelman.store import audit, exceptions
 from barrelman.store.database import Database
@@ -141,10 +146,10 @@ class ValueListDesk:
             home = _find(connection, list_id)
             check_value(value, home.type)
             made = StoredValue(
-                id=given.get("id") or str(uuid.uuid4()),
+                id=text_of(given, "id") or str(uuid.uuid4()),
                 list_id=list_id,
                 value=value,
-                meta=given.get("meta"),
+                meta=_meta(given),
                 created_at_us=hand.at_us,
                 created_by=hand.by,
                 updated_at_us=hand.at_us,
@@ -194,7 +199,7 @@ class ValueListDesk:
             made = replace(
                 old,
                 value=value,
-                meta=given.get("meta", old.meta),
+                meta=_meta(given) or old.meta,
                 updated_at_us=hand.at_us,
                 updated_by=hand.by,
             )
@@ -355,6 +360,13 @@ def check_values(values: Iterable[str], list_type: str) -> None:
     """The same of many."""
     for value in values:
         check_value(value, list_type)
+
+
+def _meta(given: JsonObject) -> JsonObject | None:
+    value = given.get("meta")
+    if not isinstance(value, dict | None):
+        raise RequestShapeError("[request body]: meta: expected an object")
+    return value
 
 
 def _page(data: list[JsonObject], total: int, page: int, per_page: int) -> JsonObject:

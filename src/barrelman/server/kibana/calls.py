@@ -27,6 +27,7 @@ from barrelman.errors import (
 from barrelman.records.frozen import frozen
 from barrelman.rules.documents import parse_json
 from barrelman.rules.schema import is_deeper_than
+from barrelman.rules.schema import to_json as to_plain
 from barrelman.server.access import Caller, Role, caller_of, needs
 from barrelman.server.bodies import MIB, Pace, body_of
 from barrelman.server.problems import RefusedError, to_json
@@ -73,7 +74,7 @@ class Call:
             raise RequestShapeError(f"[request body]: not JSON: {error.msg}") from None
         if is_deeper_than(value, _MOST_LEVELS):
             raise RequestShapeError(f"[request body]: nested deeper than {_MOST_LEVELS} levels")
-        return value
+        return to_plain(value)
 
     def text(self, name: str) -> str | None:
         """A parameter of the query; None where it is not given."""
@@ -136,7 +137,8 @@ def route(method: str, path: str, role: Role, run: Run, *, takes_files: bool = F
                 body,
                 request.headers.get("content-type", ""),
             )
-            return await to_thread.run_sync(partial(_answer, run, call))
+            workers = getattr(request.app.state, "workers", None)
+            return await to_thread.run_sync(partial(_answer, run, call), limiter=workers)
         except (RequestError, ConflictError) as error:
             return failure(error)
 

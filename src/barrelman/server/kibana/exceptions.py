@@ -10,8 +10,9 @@ from starlette.routing import BaseRoute
 from barrelman.errors import RequestShapeError
 from barrelman.server.kibana.calls import Call, JsonObject, lines_answer, route
 from barrelman.server.kibana.uploads import read_upload
-from barrelman.service.exceptiondesk import Page, Which
+from barrelman.service.exceptionchanges import Which
 from barrelman.service.exceptionshape import NAMESPACES, split_names
+from barrelman.service.pages import Page
 from barrelman.service.ruleimport import Importer, Options
 
 _LISTS: Final = "/api/exception_lists"
