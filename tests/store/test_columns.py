@@ -125,6 +125,19 @@ def test_a_file_tells_its_meta_and_the_places_of_lines(tmp_path: Path) -> None:
     assert is_readable(path)
 
 
+def test_values_that_repeat_are_written_once_whatever_batch_they_are_of(tmp_path: Path) -> None:
+    batches = [made(rows(*range(2000), user=f"u{at}" * 50), first_seq=2000 * at) for at in range(3)]
+    path = tmp_path / "p"
+    write_parquet(path, batches, cuts=[Cut(0, 6000)], extent=EXTENT, lines_size=5)
+    footer = pq.read_metadata(path)
+    columns = [footer.row_group(0).column(at) for at in range(footer.num_columns)]
+    (user,) = [each for each in columns if each.path_in_schema == "user"]
+    assert user.total_uncompressed_size < 5000
+    assert pq.read_table(path).column("user").to_pylist()[::2000] == [
+        f"u{at}" * 50 for at in range(3)
+    ]
+
+
 def test_a_file_cut_anywhere_is_none_of_ours(tmp_path: Path) -> None:
     path = parquet(tmp_path / "p")
     content = path.read_bytes()

@@ -19,7 +19,7 @@ from barrelman.store.bounds import Extent
 KEY = struct.Struct(">QI")
 """How a row's key stands in its column."""
 
-_ROWS_OF_A_GROUP = 1 << 16
+_ROWS_OF_A_GROUP = 1 << 17
 _MERGED_ROWS = 1 << 14
 _META = b"barrelman"
 _META_VERSION = 1
@@ -175,7 +175,9 @@ def write_parquet(
     path: Path, batches: Sequence[Batch], *, cuts: Sequence[Cut], extent: Extent, lines_size: int
 ) -> None:
     """Writes all columns, and where the lines are, durably."""
-    table = _placed(table_of(batches), cuts)
+    # Where dictionaries differ from batch to batch, the writer would spell each value out, and a
+    # search take five times as long.
+    table = _placed(table_of(batches).unify_dictionaries(), cuts)
     meta = json.dumps(
         {
             "version": _META_VERSION,
