@@ -30,7 +30,7 @@ from barrelman.store import alerts as table
 from barrelman.store.alerts import StoredAlert
 
 if TYPE_CHECKING:
-    from sqlalchemy import Connection
+    from barrelman.store.database import Connection
 
 JsonObject: TypeAlias = dict[str, Any]
 Clusters: TypeAlias = Collection[str] | None

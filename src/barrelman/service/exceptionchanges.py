@@ -15,7 +15,7 @@ from barrelman.store import audit, exceptions
 from barrelman.store.exceptions import StoredItem, StoredList
 
 if TYPE_CHECKING:
-    from sqlalchemy import Connection
+    from barrelman.store.database import Connection
 
 JsonObject: TypeAlias = dict[str, Any]
 
