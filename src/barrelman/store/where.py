@@ -83,6 +83,8 @@ def _render(where: Where, values: Values, *, is_exact: bool) -> str:
 def _test(where: Equals | In | Prefix | Wildcard | Between, values: Values) -> str:
     """A test of one value; null where the column is."""
     match where:
+        case Equals(column, value) if column in _LISTS and _suits(column, value):
+            return f"list_contains({_name(column)}, {values.add(value)})"
         case Equals(column, value):
             return _of_any(column, lambda name: _equal(column, name, value, values))
         case In(column, choices):
@@ -90,6 +92,8 @@ def _test(where: Equals | In | Prefix | Wildcard | Between, values: Values) -> s
             if not fitting:
                 return "FALSE"
             listed = ", ".join(values.add(each) for each in fitting)
+            if column in _LISTS:
+                return f"list_has_any({_name(column)}, [{listed}])"
             return _of_any(column, lambda name: f"{name} IN ({listed})")
         case Prefix(column, text):
             return _of_any(_text(column), lambda name: f"starts_with({name}, {values.add(text)})")
