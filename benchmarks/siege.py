@@ -360,19 +360,25 @@ def besiege(folder: Path, names: list[str], *, is_short: bool) -> Verdict:
     plan = Plan(
         server.url, "honest", RATE, servers=1, size=100, attack_share=ATTACK_SHARE, retry_scale=0.1
     )
+    peaks: dict[str, float] = {}
     with server.start():
         load = Load(plan).start()
         with Probe(server) as probe, Watch(server, every_seconds=0.1) as watch:
             for name in names:
                 if name == "logins":
                     _settled(siege, load)
+                seen = len(watch.resident_mib)
                 _attack(siege, name)
+                peaks[name] = max(watch.resident_mib[seen:], default=0.0)
                 if not server.is_alive:
                     break
         if server.is_alive:
             _settled(siege, load)
             code = server.stop()
             siege.check(code == 0, f"exit code {code} after SIGTERM")
+    siege.figures["peaks, resident MiB"] = ", ".join(
+        f"{at} {peak:.0f}" for at, peak in peaks.items()
+    )
     return _verdict(siege, load, probe, watch)
 
 
