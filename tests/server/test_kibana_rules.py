@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 from kibana_world import NOW, Client, World, ndjson, rule, world
+from samples import event
 
 from barrelman.store import audit, rules
 
@@ -340,6 +342,23 @@ def test_preview_gives_logs_and_never_stores(here: World, client: Client) -> Non
     none = client.post(f"{RULES}/preview", {**body, "invocationCount": 0})
     assert none["logs"][0]["errors"]
     client.post(f"{RULES}/preview", rule(), status=400)
+
+
+def test_preview_shows_what_would_have_been_raised_of_the_callers_clusters(here: World) -> None:
+    here.service.intake.start()
+    body = json.dumps({"kind": "EventList", "items": [event(1), event(2, user=None)]}).encode()
+    here.service.intake.offer(body, cluster="prod", is_list=True).result(timeout=20)
+    asked = {**rule(), "timeframeEnd": NOW, "invocationCount": 1}
+    here.watch.now_us += 1_000_000
+
+    found = here.asker("analyst").post(f"{RULES}/preview", asked)
+    [raised] = found["alerts"]
+    assert raised["kibana.alert.rule.uuid"] == found["previewId"]
+    assert raised["kibana.alert.rule.execution.type"] == "manual"
+    for clusters, count in ((frozenset({"prod"}), 1), (frozenset({"test"}), 0)):
+        bound = here.asker("analyst", clusters=clusters)
+        assert len(bound.post(f"{RULES}/preview", asked)["alerts"]) == count
+    here.service.intake.stop()
 
 
 def test_execution_results_and_events(here: World, client: Client) -> None:

@@ -183,14 +183,14 @@ class RuleDesk:
     def _each(
         self, data: Sequence[object], run: Callable[[Connection, object], StoredRule]
     ) -> list[JsonObject]:
-        made: list[JsonObject] = []
+        made: list[StoredRule | JsonObject] = []
         for each in data:
             try:
-                made.append(self.show(self.database.write(lambda c: run(c, each))))  # noqa: B023
+                made.append(self.database.write(lambda c: run(c, each)))  # noqa: B023
             except BarrelmanError as error:
                 made.append(failure(error, **_names(each)))
         self.reload()
-        return made
+        return [self.show(each) if isinstance(each, StoredRule) else each for each in made]
 
     # --- finding ---
 
