@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 _LOG = logging.getLogger("barrelman")
 _ALERTS = logging.getLogger("barrelman.alerts")
 _LOOPBACK: Final = ("127.0.0.1", "::1", "localhost")
+_SWITCH_SECONDS: Final = 0.001
 _EXTRA: Final = ("starlette", "uvicorn", "sqlalchemy", "pyarrow", "duckdb", "prometheus_client")
 
 
@@ -152,6 +153,8 @@ def _serve(service: Service, settings: Config, *, quiet: bool) -> int:
     except BaseException:
         service.stop(grace_seconds=0)
         raise
+    # The writer waits for the interpreter's lock after each sync; by default for 5 ms.
+    sys.setswitchinterval(_SWITCH_SECONDS)
     try:
         write_endpoint(service.folder.path, _url(settings, *listener.address, is_local=True))
         listener.run()

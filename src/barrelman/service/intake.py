@@ -350,8 +350,10 @@ class Intake:
 
     def _fail(self, taken: list[_Taken], error: Exception) -> None:
         """Nothing of this commit is kept: all of its bodies will come again."""
-        is_told = isinstance(error, BarrelmanError)
-        self.fault = error.oneline() if is_told else f"{type(error).__name__}: {error}"
+        if isinstance(error, BarrelmanError):
+            self.fault = error.oneline()
+        else:
+            self.fault = f"{type(error).__name__}: {error}"
         with self._changed:
             if self._queue and not taken[-1].is_last:
                 self._queue.popleft()

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from bisect import bisect_right
 from collections.abc import Iterator
 from typing import NamedTuple
 
 from barrelman.detection.lineup import Lineup
 from barrelman.detection.rows import stored_event
+from barrelman.engine.find import count
 from barrelman.engine.sieve import Sieve
 from barrelman.records.event import Event
 from barrelman.store.events import Frame
@@ -33,24 +33,27 @@ def judge_frame(
 
     Only those from `first_seq` on and, both ends included, that arrived within `arrival_us`.
     """
-    for position in positions(frame, lineup.sieve):
+    for position, start, stop in lines_of(frame, lineup.sieve):
         arrival, seq = frame.arrivals_us[position], frame.seqs[position]
         if seq < first_seq or (
             arrival_us is not None and not arrival_us[0] <= arrival <= arrival_us[1]
         ):
             continue
-        event = event_at(frame, position)
+        event = event_on(frame, position, start, stop)
         numbers = lineup.matches(event)
         if numbers:
             yield Judged(seq, arrival, event, numbers)
 
 
 def event_at(frame: Frame, position: int) -> Event:
-    """The event on one line of a frame."""
-    start = frame.starts[position]
-    stop = (
-        frame.starts[position + 1] if position + 1 < len(frame.starts) else len(frame.lines)
-    ) - 1
+    """The event of one row of a frame."""
+    following = position + 1
+    end = frame.starts[following] if following < len(frame.starts) else len(frame.lines)
+    return event_on(frame, position, frame.starts[position], end - 1)
+
+
+def event_on(frame: Frame, position: int, start: int, stop: int) -> Event:
+    """The event of a row whose line is known to stand there."""
     return stored_event(
         frame.lines[start:stop],
         frame.wrappers.get(position),
@@ -60,11 +63,21 @@ def event_at(frame: Frame, position: int) -> Event:
     )
 
 
-def positions(frame: Frame, sieve: Sieve | None) -> Iterator[int]:
-    """Lines that could matter. What is wrapped or an Elastic document is not for the sieve."""
+def lines_of(frame: Frame, sieve: Sieve | None) -> Iterator[tuple[int, int, int]]:
+    """Lines that could matter: the row's place, where its line begins, and its line feed.
+
+    What is wrapped or an Elastic document is not for the sieve.
+    """
+    lines = frame.lines
     if sieve is None or not frame.has_only_raw:
-        yield from range(len(frame.starts))
+        start = 0
+        for position in range(len(frame.seqs)):
+            stop = lines.index(b"\n", start)
+            yield position, start, stop
+            start = stop + 1
         return
-    starts = frame.starts
-    for start, _ in sieve.lines(memoryview(frame.lines), len(frame.lines)):
-        yield bisect_right(starts, start) - 1
+    position = at = 0
+    for start, stop in sieve.lines(memoryview(lines), len(lines)):
+        position += count(lines, b"\n", at, start)
+        at = start
+        yield position, start, stop

@@ -18,14 +18,16 @@ from barrelman.query.kql import parse_kql
 from barrelman.query.typecheck import check_types
 from barrelman.records.event import Event
 from barrelman.records.fields import AUDIT_CATALOGUE, event_time_us
-from barrelman.service.judging import event_at, positions
+from barrelman.service.judging import event_at, event_on, lines_of
 from barrelman.store.events import EventStore, Frame, RowRef
 
 Span: TypeAlias = tuple[int | None, int | None]
 
 MOST_FOUND: Final = 10_000
 _EVERYTHING: Final[Span] = (None, None)
-_FIRST_STRIDE: Final = 50_000
+# Backwards it is read by the stretch, each held as a whole: the last page seldom needs many.
+_FIRST_STRIDE: Final = 2_000
+_MOST_STRIDE: Final = 50_000
 _PAGE_REFS: Final = 1000
 # Of more rows than this share, reading lines one by one costs more than reading all in order.
 _FEW: Final = 20_000
@@ -188,7 +190,7 @@ class Search:
             start = max(low, high - stride)
             yield from reversed(list(self._read(query, start, high, marks=False)))
             yield start, None
-            high, stride = start, stride * 2
+            high, stride = start, min(stride * 2, _MOST_STRIDE)
 
     def _is_rare(self, query: _Query) -> bool:
         """Whether columns leave so little that its lines are better fetched one by one."""
@@ -237,15 +239,15 @@ class Search:
     def _judge_batch(self, query: _Query, refs: list[RowRef]) -> Iterator[FoundEvent]:
         if not refs:
             return
-        for ref, stored in zip(refs, self._store.fetch(refs), strict=True):
-            event = stored_event(
-                stored.line, stored.wrapper, cluster=ref.cluster, arrival_us=ref.arrival_us
-            )
-            is_sure = query.pruned.is_exact and ref.is_plain
-            if is_sure or query.predicate.matches(event, now_ms=query.now_ms):
-                yield FoundEvent(
-                    ref.seq, ref.arrival_us, ref.cluster, ref.time_us, stored.line, stored.wrapper
-                )
+        for stored in self._store.fetch(refs):
+            seq, arrival_us, time_us, cluster, line, wrapper, is_plain = stored
+            if time_us is None and query.time_us != _EVERYTHING:
+                continue
+            if not (query.pruned.is_exact and is_plain):
+                event = stored_event(line, wrapper, cluster=cluster, arrival_us=arrival_us)
+                if not query.predicate.matches(event, now_ms=query.now_ms):
+                    continue
+            yield FoundEvent(seq, arrival_us, cluster, time_us, line, wrapper)
 
     def _read(
         self, query: _Query, low: int, high: int, *, marks: bool = True
@@ -257,13 +259,13 @@ class Search:
         ):
             if frame.seqs[0] >= high:
                 return
-            for position in positions(frame, query.sieve):
+            for position, start, stop in lines_of(frame, query.sieve):
                 seq = frame.seqs[position]
                 if not low <= seq < high:
                     continue
                 if query.clusters is not None and frame.clusters[position] not in query.clusters:
                     continue
-                event = event_at(frame, position)
+                event = event_on(frame, position, start, stop)
                 if not query.predicate.matches(event, now_ms=query.now_ms):
                     continue
                 instant = event_time_us(event)

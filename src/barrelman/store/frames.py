@@ -12,7 +12,7 @@ import struct
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import accumulate, chain, repeat
-from typing import NamedTuple, TypeVar
+from typing import NamedTuple, TypeVar, overload
 
 import zstandard
 
@@ -202,13 +202,37 @@ def merged(blocks: Sequence[Block]) -> Block:
     return Block(head, b"".join(block.lines for block in blocks), wrappers)
 
 
+class LineStarts(Sequence[int]):
+    """Where each line of some begins, found out when first asked: a search that finds nothing in
+    them never asks, and looking takes longer than unpacking."""
+
+    __slots__ = ("_count", "_found", "_lines")
+
+    def __init__(self, lines: bytes, count: int) -> None:
+        self._lines = lines
+        self._count = count
+        self._found: list[int] | None = None
+
+    def __len__(self) -> int:
+        return self._count
+
+    @overload
+    def __getitem__(self, at: int) -> int: ...
+    @overload
+    def __getitem__(self, at: slice) -> list[int]: ...
+    def __getitem__(self, at: int | slice) -> int | list[int]:
+        if self._found is None:
+            sizes = [len(line) + 1 for line in self._lines.split(b"\n")]
+            self._found = list(accumulate(sizes[:-2], initial=0))
+        return self._found[at]
+
+
 def frame_of(block: Block) -> Frame:
     """A block's rows one by one."""
     head = block.head
-    sizes = [len(line) + 1 for line in block.lines.split(b"\n")]
     return Frame(
         block.lines,
-        list(accumulate(sizes[:-2], initial=0)),
+        LineStarts(block.lines, head.rows),
         range(head.first_seq, head.first_seq + head.rows),
         list(chain.from_iterable(repeat(value, count) for value, count in head.arrivals)),
         list(chain.from_iterable(repeat(value, count) for value, count in head.clusters)),
