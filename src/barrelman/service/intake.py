@@ -33,6 +33,7 @@ _COMMIT_BYTES: Final = 4 * 1024 * 1024
 _FEW_PROBLEMS: Final = 5
 _RETRY_SECONDS: Final = 5.0
 _SEAL_SECONDS: Final = 1.0
+_WINDOW_US: Final = 300_000_000
 _LIST_KINDS: Final = ("EventList", None, "")
 
 
@@ -106,7 +107,19 @@ class ClusterCounts:
     """Requests that were turned away: nothing in them could be read, or no access."""
     last_arrival_us: int = 0
     last_event_us: int = 0
-    """The latest time that an event of it tells."""
+    """The latest time that an event of the last minutes tells."""
+    _window_us: int = 0
+    _latest_us: tuple[int, int] = (0, 0)
+    """The latest time in the window before, and in the one that began at `_window_us`."""
+
+    def note_time(self, event_us: int, *, arrival_us: int) -> None:
+        """An event of `event_us` came. One with a wrong time must not be the latest for ever."""
+        before, latest = self._latest_us
+        if arrival_us - self._window_us >= _WINDOW_US:
+            before, latest = latest, 0
+            self._window_us = arrival_us
+        self._latest_us = before, max(latest, event_us)
+        self.last_event_us = max(self._latest_us)
 
 
 class _Job:
@@ -332,7 +345,7 @@ class Intake:
         self._give(Committed(kept.first_seq, kept.arrival_us, cluster, rows, size))
         counts = self.counts_of(cluster)
         counts.last_arrival_us = kept.arrival_us
-        counts.last_event_us = max(counts.last_event_us, *(row.time_us or 0 for row in rows))
+        counts.note_time(max(row.time_us or 0 for row in rows), arrival_us=kept.arrival_us)
 
     def _settle(self, job: _Job) -> None:
         counts, receipt = self.counts_of(job.cluster), job.receipt

@@ -20,7 +20,7 @@ from barrelman.rules.assign import assign_exceptions, rule_predicate
 from barrelman.rules.exceptions import ExceptionSet, ValueList, merge_sets
 from barrelman.rules.load import LoadResult, load_exceptions, load_rules
 from barrelman.rules.rule import LoadedRule
-from barrelman.service.rulesync import FileRules, SyncReport, sync_rules
+from barrelman.service.rulesync import FileRules, SyncReport, params_of, sync_rules
 from barrelman.store import exceptions as exceptions_table
 from barrelman.store import rules as rules_table
 from barrelman.store.database import Database
@@ -138,6 +138,14 @@ class RuleBook:
             entries = [Entry(each, self._load(each)) for each in stored]
             self._settle(entries, merge_sets([exported, self._files.exported]))
             self.generation += 1
+
+    def pack(self) -> dict[str, JsonObject]:
+        """The shipped rules as they came, by `rule_id`."""
+        return {
+            each.rule.rule_id: params_of(each.rule)
+            for each in self._files.pack
+            if each.rule is not None
+        }
 
     def status_of(self, rule_uuid: str) -> RuleStatus:
         return self._statuses.get(rule_uuid, _UNKNOWN)

@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias
 from barrelman.records.frozen import frozen
 from barrelman.rules.exceptions import ExceptionSet
 from barrelman.rules.rule import LoadedRule, Rule
-from barrelman.store import audit
+from barrelman.service.rulechanges import REMOVED
+from barrelman.store import audit, meta
 from barrelman.store import rules as rules_table
 from barrelman.store.rules import StoredRule
 
@@ -27,6 +28,7 @@ FileSource: TypeAlias = Literal["pack", "file"]
 
 BY: Final = "barrelman"
 """Who changed what a file changed."""
+_ADDED: Final = ("actions", "throttle", "response_actions", "meta")
 RESPONSE_ONLY: Final = (
     *("id", "immutable", "rule_source", "created_at", "created_by", "updated_at", "updated_by"),
     *("revision", "execution_summary", "enabled"),
@@ -65,6 +67,17 @@ class SyncReport:
 def params_of(rule: Rule) -> JsonObject:
     """A checked rule as the database keeps it."""
     return {k: v for k, v in rule.parameters.items() if k not in RESPONSE_ONLY}
+
+
+def with_additions(params: JsonObject, held: JsonObject) -> JsonObject:
+    """A file's params with what people add to a rule beside its file: exceptions and actions."""
+    kept = {name: held[name] for name in _ADDED if held.get(name) and not params.get(name)}
+    lists = list(params.get("exceptions_list", ()))
+    names = {each.get("list_id") for each in lists}
+    lists += [one for one in held.get("exceptions_list", ()) if one.get("list_id") not in names]
+    if lists:
+        kept["exceptions_list"] = lists
+    return params | kept
 
 
 def sync_rules(connection: Connection, found: FileRules, *, at_us: int) -> SyncReport:
@@ -114,6 +127,8 @@ def _bring(
 ) -> None:
     params = params_of(rule)
     if known is None:
+        if source == "pack" and meta.get(connection, REMOVED + rule.rule_id) is not None:
+            return  # someone has deleted it
         new_id = rule.uuid
         if rules_table.get(connection, id=new_id) is not None:
             new_id = str(uuid.uuid4())
@@ -141,6 +156,7 @@ def _bring(
         return
     if known.is_customized and source == "pack":
         return
+    params = with_additions(params, known.params)
     if known.params == params and known.source == source and known.path == (rule.path or None):
         return
     changed = known.params != params

@@ -128,7 +128,12 @@ class Service:
         self.search = Search(events, most_seconds=self.options.search_seconds, clock=now)
         self.previews = Previews(events, self.rulebook)
         self.rules = RuleDesk(
-            database, clock=now, reload=self._reload, run_range=self.scheduler.run_range
+            database,
+            clock=now,
+            reload=self._reload,
+            status_of=self.rulebook.status_of,
+            run_range=self.scheduler.run_range,
+            pack=self.rulebook.pack,
         )
         self.exceptions = ExceptionDesk(database, clock=now, reload=self._reload)
         self.alerts = AlertDesk(database, clock=now)
@@ -296,6 +301,11 @@ class Service:
         for name, fault in (("detector", self.detector.fault), ("scheduler", self.scheduler.fault)):
             if fault is not None:
                 sight.stalled[name] = fault
+        if self.intake.fault is not None:
+            sight.stalled["writer"] = self.intake.fault
+        for name, part in self._parts():
+            if self.is_running and not part.is_alive:
+                sight.stalled[name] = "it has ended; only a restart brings it back"
         return sight
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import logging
 import uuid
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeAlias
@@ -33,6 +34,9 @@ BY: Final = "barrelman"
 _NAMESPACE: Final = uuid.UUID("0b0ff6ad-6f0c-4d0f-93a5-6f0f4f6f2c11")
 _SECOND_US: Final = 1_000_000
 _RATE_SECONDS: Final = 60.0
+_SETTLE_SECONDS: Final = 120.0
+"""So long after a start counts and errors of the last process may still be missing."""
+_MOST_FORMER: Final = 50
 
 
 @frozen
@@ -200,7 +204,7 @@ class Watchdogs:
         self._options = options
         self._look = look
         self._started_us = started_us
-        self._rates: dict[tuple[str, str], tuple[int, int]] = {}
+        self._rates: dict[tuple[str, str], deque[tuple[int, int]]] = {}
         self._active: dict[tuple[str, str], Watch] = {
             (each.kind, each.subject): each
             for each in database.read(watches_table.all)
@@ -218,10 +222,16 @@ class Watchdogs:
         repeat_us = int(self._options.repeat_seconds * _SECOND_US)
         for key, condition in found.items():
             known = self._active.get(key)
-            if known is None or sight.now_us - known.raised_us >= repeat_us:
+            is_long = known is not None and sight.now_us - known.raised_us >= repeat_us > 0
+            if known is None or is_long:
                 self._raise(condition, known, sight.now_us)
         for key in self._active.keys() - found.keys():
-            self._close(self._active[key], sight.now_us)
+            watch = self._active[key]
+            if watch.raised_us >= self._started_us or self._has_settled(sight.now_us):
+                self._close(watch, sight.now_us)
+
+    def _has_settled(self, now_us: int) -> bool:
+        return now_us - self._started_us >= _SETTLE_SECONDS * _SECOND_US
 
     # --- conditions ---
 
@@ -248,7 +258,11 @@ class Watchdogs:
     def _of_cluster(self, name: str, cluster: ClusterSight, sight: Sight) -> Iterator[Condition]:
         options = self._options
         limit = options.silent_after.get(name, options.silent_after_seconds)
-        since_us = max(cluster.last_arrival_us, self._started_us)
+        known = self._active.get(("silent", name))
+        if known is None:
+            since_us = max(cluster.last_arrival_us, self._started_us)
+        else:  # a restart ends no silence
+            since_us = cluster.last_arrival_us or known.since_us - round(limit * _SECOND_US)
         silent = (sight.now_us - since_us) / _SECOND_US
         if limit and silent >= limit and (cluster.last_arrival_us or cluster.is_expected):
             last = (
@@ -288,14 +302,14 @@ class Watchdogs:
             yield Condition("late", "", f"runs are {_span(late)} late")
 
     def _rate(self, kind: str, subject: str, count: int, now_us: int) -> float:
-        """Per minute, over the last minute or the time since the first look."""
-        then_us, then = self._rates.setdefault((kind, subject), (now_us, count))
-        passed = (now_us - then_us) / _SECOND_US
-        if passed >= _RATE_SECONDS:
-            self._rates[kind, subject] = now_us, count
-        elif passed <= 0:
-            return 0.0
-        return (count - then) * 60.0 / max(passed, _RATE_SECONDS)
+        """How many came in the last minute, or a little more."""
+        seen = self._rates.setdefault((kind, subject), deque([(self._started_us, 0)]))
+        seen.append((now_us, count))
+        minute_us = _RATE_SECONDS * _SECOND_US
+        while len(seen) > 2 and now_us - seen[1][0] >= minute_us:
+            seen.popleft()
+        then_us, then = seen[0]
+        return (count - then) * minute_us / max(now_us - then_us, minute_us)
 
     # --- alerts ---
 
@@ -309,7 +323,7 @@ class Watchdogs:
             since_us=since_us,
             raised_us=now_us,
             alert_id=alert.id,
-            detail={"reason": condition.reason},
+            detail={"reason": condition.reason, "former": _former(known)},
         )
         self._alerting.raise_notice(alert, within=lambda c: watches_table.put(c, watch))
         self._active[condition.kind, condition.subject] = watch
@@ -318,21 +332,28 @@ class Watchdogs:
     def _close(self, watch: Watch, now_us: int) -> None:
         def write(connection: Connection) -> None:
             watches_table.delete(connection, watch.kind, watch.subject)
-            alert = alerts_table.get(connection, watch.alert_id or "")
-            if alert is not None and alert.status != "closed":
-                alerts_table.change(
-                    connection,
-                    [alert.id],
-                    by=BY,
-                    at_us=now_us,
-                    status="closed",
-                    reason="issue_resolved",
-                    note="it is over",
-                )
+            raised = alerts_table.select(connection, ids=[*_former(watch)])
+            alerts_table.change(
+                connection,
+                [alert.id for alert in list(raised) if alert.status != "closed"],
+                by=BY,
+                at_us=now_us,
+                status="closed",
+                reason="issue_resolved",
+                note="it is over",
+            )
 
         self._database.write(write)
         del self._active[watch.kind, watch.subject]
         _LOG.info("over: %s %s", KINDS[watch.kind].name, watch.subject)
+
+
+def _former(watch: Watch | None) -> list[str]:
+    """All alerts that a watch has raised, the last ones of very many."""
+    if watch is None:
+        return []
+    raised = [*watch.detail.get("former", ()), *([watch.alert_id] if watch.alert_id else ())]
+    return raised[-_MOST_FORMER:]
 
 
 def notice(condition: Condition, *, since_us: int, now_us: int) -> NewAlert:
