@@ -290,6 +290,7 @@ class Service:
             sight.clusters.setdefault(name, ClusterSight()).last_arrival_us = last_us
         for name, counts in list(self.intake.clusters.items()):
             cluster = sight.clusters.setdefault(name, ClusterSight())
+            cluster.heard_us = counts.last_arrival_us
             cluster.last_event_us = counts.last_event_us
             cluster.refused, cluster.malformed = counts.refused, counts.malformed
         for uuid, streak in list(self.scheduler.streaks.items()):

@@ -163,6 +163,9 @@ class ClusterSight:
     """What is known of one cluster, counted since the service began."""
 
     last_arrival_us: int = 0
+    """As the store remembers it, which may be late of events before the start."""
+    heard_us: int = 0
+    """When the last event since the start came; 0 where none did."""
     last_event_us: int = 0
     refused: int = 0
     malformed: int = 0
@@ -210,6 +213,7 @@ class Watchdogs:
             for each in database.read(watches_table.all)
             if each.state == "active"
         }
+        self._inherited = frozenset(self._active)
 
     def active(self) -> list[Watch]:
         """Those whose condition lasts."""
@@ -226,9 +230,8 @@ class Watchdogs:
             if known is None or is_long:
                 self._raise(condition, known, sight.now_us)
         for key in self._active.keys() - found.keys():
-            watch = self._active[key]
-            if watch.raised_us >= self._started_us or self._has_settled(sight.now_us):
-                self._close(watch, sight.now_us)
+            if key not in self._inherited or self._has_settled(sight.now_us):
+                self._close(self._active[key], sight.now_us)
 
     def _has_settled(self, now_us: int) -> bool:
         return now_us - self._started_us >= _SETTLE_SECONDS * _SECOND_US
@@ -262,7 +265,7 @@ class Watchdogs:
         if known is None:
             since_us = max(cluster.last_arrival_us, self._started_us)
         else:  # a restart ends no silence
-            since_us = cluster.last_arrival_us or known.since_us - round(limit * _SECOND_US)
+            since_us = max(cluster.heard_us, known.since_us - round(limit * _SECOND_US))
         silent = (sight.now_us - since_us) / _SECOND_US
         if limit and silent >= limit and (cluster.last_arrival_us or cluster.is_expected):
             last = (
