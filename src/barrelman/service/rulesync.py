@@ -18,6 +18,7 @@ from barrelman.rules.rule import LoadedRule, Rule
 from barrelman.service.rulechanges import REMOVED
 from barrelman.store import audit, meta
 from barrelman.store import rules as rules_table
+from barrelman.store import runs as runs_table
 from barrelman.store.rules import StoredRule
 
 if TYPE_CHECKING:
@@ -48,6 +49,8 @@ class FileRules:
     given: ExceptionSet = field(default_factory=ExceptionSet)
     exported: ExceptionSet = field(default_factory=ExceptionSet)
     problems: Sequence[str] = ()
+    unread: Sequence[str] = ()
+    """Files and folders that could not be read: what was known of them stands."""
 
 
 @dataclass
@@ -89,32 +92,58 @@ def sync_rules(connection: Connection, found: FileRules, *, at_us: int) -> SyncR
         ("pack", found.pack),
         ("file", found.files),
     )
-    broken: set[str] = set()
+    broken = _Broken(found.unread)
     for source, loaded_rules in sources:
         for loaded in loaded_rules:
             if loaded.rule is None:
                 report.notes.append(f"{loaded.path}:{loaded.line}: {loaded.reason}")
-                broken.add(loaded.rule_id or "")
+                broken.note(loaded)
             else:
                 wanted[loaded.rule.rule_id] = (loaded.rule, source)
     for rule_id, (rule, source) in wanted.items():
-        _bring(connection, rule, source, stored.get(rule_id), report, at_us)
+        known = stored.get(rule_id)
+        if source == "pack" and known is not None and broken.holds(known):
+            continue  # the operator's own stands until its file is mended
+        _bring(connection, rule, source, known, report, at_us)
     for rule_id, known in stored.items():
-        # While its file is broken the last version that was not goes on watching.
-        if known.source != "api" and rule_id not in wanted and rule_id not in broken:
-            if known.source == "pack" and known.is_customized:
-                continue
-            rules_table.delete(connection, known.id)
-            audit.note(
-                connection,
-                at_us=at_us,
-                by=BY,
-                action="rule removed",
-                target=rule_id,
-                detail={"reason": "its file is gone"},
-            )
-            report.removed += 1
+        if known.source == "api" or rule_id in wanted or broken.holds(known):
+            continue
+        if known.source == "pack" and known.is_customized:
+            continue
+        rules_table.delete(connection, known.id)
+        runs_table.drop_gaps(connection, known.id)
+        detail = {"reason": "its file is gone", "path": known.path}
+        _note(connection, at_us, "rule removed", rule_id, detail)
+        report.removed += 1
     return report
+
+
+class _Broken:
+    """What cannot be read at the moment: the last version that could goes on watching."""
+
+    def __init__(self, unread: Sequence[str]) -> None:
+        self._ids: set[str] = set()
+        self._paths = set(unread)
+        self._folders = tuple(f"{path.rstrip('/')}/" for path in unread)
+
+    def note(self, loaded: LoadedRule) -> None:
+        if loaded.rule_id is not None:
+            self._ids.add(loaded.rule_id)
+        else:  # it may be any of those that the file held
+            self._paths.add(loaded.path)
+
+    def holds(self, known: StoredRule) -> bool:
+        """Whether a stored rule is what was known of it."""
+        if known.source != "file":
+            return False
+        path = known.path or ""
+        return known.rule_id in self._ids or path in self._paths or path.startswith(self._folders)
+
+
+def _note(
+    connection: Connection, at_us: int, action: str, rule_id: str, detail: JsonObject
+) -> None:
+    audit.note(connection, at_us=at_us, by=BY, action=action, target=rule_id, detail=detail)
 
 
 def _bring(
@@ -147,6 +176,7 @@ def _bring(
             updated_by=BY,
         )
         rules_table.insert(connection, stored)
+        _note(connection, at_us, "rule added", rule.rule_id, {"path": rule.path})
         report.added += 1
         return
     if known.source == "api":
@@ -174,12 +204,5 @@ def _bring(
         ),
     )
     if changed:
-        audit.note(
-            connection,
-            at_us=at_us,
-            by=BY,
-            action="rule updated",
-            target=rule.rule_id,
-            detail={"path": rule.path},
-        )
+        _note(connection, at_us, "rule updated", rule.rule_id, {"path": rule.path})
         report.updated += 1

@@ -126,7 +126,7 @@ class Service:
             most_gap_ms=round(self.options.gap_days * 86_400_000),
         )
         self.search = Search(events, most_seconds=self.options.search_seconds, clock=now)
-        self.previews = Previews(events, self.rulebook)
+        self.previews = Previews(events, self.rulebook, most_seconds=self.options.search_seconds)
         self.rules = RuleDesk(
             database,
             clock=now,

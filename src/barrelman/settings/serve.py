@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import BinaryIO, Final
 
 from barrelman.detection.rows import describe
+from barrelman.errors import InputError
 from barrelman.records.frozen import frozen
 from barrelman.rules.exceptions import ExceptionSet
 from barrelman.service.clock import Clock
@@ -172,6 +173,11 @@ class RuleFiles:
             given=lists,
             exported=given.exceptions if given.rules else ExceptionSet(),
             problems=problems,
+            unread=[
+                error.place.path
+                for error in given.errors
+                if isinstance(error, InputError) and error.place.path is not None
+            ],
         )
 
     def have_changed(self) -> bool:
@@ -192,7 +198,12 @@ def _files_below(path: Path) -> Iterator[Path]:
     if not path.is_dir():
         yield path
         return
-    for folder, _, names in os.walk(path, followlinks=False):
+    seen: set[str] = set()
+    for folder, folders, names in os.walk(path, followlinks=True):
+        # Links to folders are followed where rules are read, and may lead back up.
+        real = os.path.realpath(folder)
+        folders[:] = [] if real in seen else [each for each in folders if each[:1] != "."]
+        seen.add(real)
         for name in names:
             if name.lower().endswith((*RULE_SUFFIXES, ".txt")):
                 yield Path(folder, name)
