@@ -90,14 +90,15 @@ class Previews:
         started = time.monotonic()
         deadline = started + self._most_seconds
         raised: list[tuple[int, int, Raised]] = []
-        for run, identity, judged in self._matches(watcher, runs, deadline, result):
+        for reading, identity, judged in self._matches(watcher, runs, deadline, result):
             result.matches += 1
-            run.matches += 1
-            if run.alerts < watcher.cap and len(raised) < _MOST_ALERTS:
-                run.alerts += 1
-                one = Raised(0, run.tick_ms, identity, judged.event)
-                raised.append((run.tick_ms, judged.seq, one))
-            else:
+            for run in reading:
+                run.matches += 1
+                if run.alerts < watcher.cap and len(raised) < _MOST_ALERTS:
+                    run.alerts += 1
+                    one = Raised(0, run.tick_ms, identity, judged.event)
+                    raised.append((run.tick_ms, judged.seq, one))
+                    break  # to those that follow it is known
                 run.capped += 1
         for _, _, one in sorted(raised, key=lambda each: each[:2]):
             built = watcher.builder().build(one, created_ms=one.tick_ms, is_manual=True)
@@ -114,8 +115,8 @@ class Previews:
 
     def _matches(
         self, watcher: Watcher, runs: list[Run], deadline: float, result: PreviewResult
-    ) -> Iterator[tuple[Run, str, Judged]]:
-        """Each match with the first run that reads it and has room, else the last that reads it."""
+    ) -> Iterator[tuple[list[Run], str, Judged]]:
+        """Each match with the runs that read it, in their order."""
         lineup = Lineup([watcher])
         low, high = runs[0].from_ms * 1000, runs[-1].to_ms * 1000 + 999
         done: set[str] = set()
@@ -134,8 +135,7 @@ class Previews:
                 if identity in done:
                     continue
                 done.add(identity)
-                with_room = [run for run in reading if run.alerts < watcher.cap]
-                yield (with_room or reading[-1:])[0], identity, judged
+                yield reading, identity, judged
 
 
 def _meets(run: Run, judged: Judged) -> bool:
