@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import threading
 import time
 from collections.abc import Callable
@@ -82,19 +83,14 @@ class Keeper:
         while not self._stopped.wait(_STEP_SECONDS):
             self._now_and_then("reload", options.reload_seconds, self._reload)
             self._now_and_then("watch", options.watch_seconds, self._watch)
-            self._now_and_then("chores", _CHORES_SECONDS, self._clear)
+            self._now_and_then("chores", _CHORES_SECONDS, self.tidy)
 
     def _now_and_then(self, name: str, every_seconds: float, work: Callable[[], None]) -> None:
         now = time.monotonic()
-        if not every_seconds or now - self._last.get(name, 0.0) < every_seconds:
+        if not every_seconds or now - self._last.get(name, -math.inf) < every_seconds:
             return
         self._last[name] = now
-        try:
-            work()
-        except BarrelmanError as error:
-            _LOG.error("%s: %s", name, error.oneline())
-        except Exception:  # noqa: BLE001  # a bug in one chore must not end the others
-            _LOG.exception("%s failed", name)
+        self._try(name, work)
 
     def _reload(self) -> None:
         if not self._options.files_changed():
@@ -109,17 +105,30 @@ class Keeper:
             )
         self._on_rules()
 
-    def _clear(self) -> None:
-        """What is older than it is kept, a bounded piece at a time."""
+    def tidy(self) -> None:
+        """Removes what is older than it is kept, a bounded piece at a time."""
         now_us = self._clock()
-        self._events.retire(now_us)
         options, write = self._options, self._database.write
+        self._try("removing old events", lambda: self._events.retire(now_us))
         if options.run_days:
-            before_us = now_us - round(options.run_days * _DAY_US)
-            write(lambda connection: runs_table.prune(connection, before_us))
-            write(lambda connection: runs_table.prune_gaps(connection, before_us))
+            runs_us = now_us - round(options.run_days * _DAY_US)
+            self._try("removing old runs", lambda: write(lambda c: runs_table.prune(c, runs_us)))
+            self._try(
+                "removing old gaps", lambda: write(lambda c: runs_table.prune_gaps(c, runs_us))
+            )
         if options.alert_days:
-            before_us = now_us - round(options.alert_days * _DAY_US)
-            write(lambda connection: alerts_table.prune(connection, before_us))
-        self._courier.prune(now_us - _OUTBOX_DAYS * _DAY_US)
-        write(lambda c: audit.prune(c, now_us - _AUDIT_DAYS * _DAY_US))
+            alerts_us = now_us - round(options.alert_days * _DAY_US)
+            self._try(
+                "removing old alerts", lambda: write(lambda c: alerts_table.prune(c, alerts_us))
+            )
+        outbox_us, audit_us = now_us - _OUTBOX_DAYS * _DAY_US, now_us - _AUDIT_DAYS * _DAY_US
+        self._try("emptying the outbox", lambda: self._courier.prune(outbox_us))
+        self._try("shortening the audit trail", lambda: write(lambda c: audit.prune(c, audit_us)))
+
+    def _try(self, what: str, work: Callable[[], object]) -> None:
+        try:
+            work()
+        except BarrelmanError as error:
+            _LOG.error("%s: %s", what, error.oneline())
+        except Exception:  # noqa: BLE001  # a bug in one chore must not end the others
+            _LOG.exception("%s failed", what)
