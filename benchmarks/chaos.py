@@ -29,6 +29,8 @@ from load import Load, Plan, percentile
 from subject import Subject, SubjectError
 from verdict import Verdict, one, told
 
+# Segments are closed every other second, so that some kills come while one is.
+SEALING = "store.segment_bytes = 4_194_304\n"
 EARLY_SHARE = 0.2
 """Of the kills come before the server is ready."""
 
@@ -46,7 +48,7 @@ class Options:
 
 def kills(options: Options) -> Verdict:
     chance = random.Random(options.seed)
-    server = Subject(options.folder / "kills")
+    server = Subject(options.folder / "kills", config=SEALING)
     share = options.attacks_per_second / options.rate
     plan = hasty(Plan(server.url, rate=options.rate, attack_share=share))
     failures: list[str] = []
