@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -53,13 +54,15 @@ def open_service(
     process's, or damaged beyond mending, and UsageError for what cannot be as it was asked for.
     """
     wanted = unique_names([*sink_settings(config), *sinks])
-    folder = DataFolder.open(config.store.data)
-    try:
+    with contextlib.ExitStack() as undo:
+        folder = undo.enter_context(DataFolder.open(config.store.data))
         database = Database.open(folder.database, now_us=wall_us())
+        undo.callback(database.close)
         clock = Clock(wall_us)
         events = EventStore.open(
             folder, clock=clock.now_us, describe=describe, options=store_options(config)
         )
+        undo.callback(events.close)
         clock.not_before(events.last_arrival_us)
         opened = [(_open(each, clock, stdout), each.route) for each in wanted]
         courier = Courier(database, opened, clock=clock.now_us, public_url=config.server.public_url)
@@ -73,9 +76,7 @@ def open_service(
             options=service_options(config, files.have_changed),
             read_files=files.read,
         )
-    except BaseException:
-        folder.close()
-        raise
+        undo.pop_all()  # from here on they are the service's
     service.followers += (_follower(service, each) for each in config.intake.files)
     return service
 
