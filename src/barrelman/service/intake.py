@@ -154,6 +154,21 @@ class _Job:
         return rows, True
 
 
+class _Errand(NamedTuple):
+    """Something else for the writer to do, in its turn."""
+
+    work: Callable[[], object]
+    done: Future[None]
+
+    def run(self) -> None:
+        try:
+            self.work()
+        except BaseException as error:  # noqa: BLE001  # it is the caller's
+            self.done.set_exception(error)
+        else:
+            self.done.set_result(None)
+
+
 class _Taken(NamedTuple):
     """What one commit holds of a job."""
 
@@ -183,7 +198,7 @@ class Intake:
         self._clock = clock
         self._max_bytes = max_bytes
         self._held_bytes = 0
-        self._queue: deque[_Job | Future[None]] = deque()
+        self._queue: deque[_Job | _Errand] = deque()
         self._changed = threading.Condition()
         self._is_open = True
         self._has_ended = False
@@ -241,13 +256,20 @@ class Intake:
 
     def flush(self) -> None:
         """Returns when all that was offered before is settled: what follows arrives later."""
-        done: Future[None] = Future()
+        self.do(lambda: None)
+
+    def do(self, work: Callable[[], object]) -> None:
+        """Has work on the store done by the one thread that may change it, and waits for it.
+
+        Not done once the intake has ended. Raises what the work raises.
+        """
+        errand = _Errand(work, Future())
         with self._changed:
             if self._has_ended or not self._thread.is_alive():
                 return
-            self._queue.append(done)
+            self._queue.append(errand)
             self._changed.notify()
-        done.result()
+        errand.done.result()
 
     def note_refused(self, cluster: str) -> None:
         self.counts_of(cluster).refused += 1
@@ -292,12 +314,13 @@ class Intake:
                 if not self._queue:
                     break
                 job = self._queue[0]
-                if isinstance(job, Future):
-                    if not taken:
-                        self._queue.popleft()
-                        job.set_result(None)
-                        continue
-                    break
+                if isinstance(job, _Errand):
+                    if taken:
+                        break
+                    self._queue.popleft()
+            if isinstance(job, _Errand):
+                job.run()
+                continue
             try:
                 rows, is_last = job.take(room)
             except Exception as error:  # noqa: BLE001  # a bug must cost one body, not the intake

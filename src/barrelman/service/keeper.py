@@ -7,6 +7,7 @@ import math
 import threading
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Final
 
 from barrelman.errors import BarrelmanError
@@ -21,11 +22,17 @@ from barrelman.store.events import EventStore
 
 _LOG = logging.getLogger("barrelman.keeper")
 
+
 _DAY_US: Final = 86_400_000_000
 _STEP_SECONDS: Final = 1.0
 _CHORES_SECONDS: Final = 60.0
+_BACKUP_SECONDS: Final = 3600.0
 _OUTBOX_DAYS: Final = 7
 _AUDIT_DAYS: Final = 400
+
+
+def _do(work: Callable[[], object]) -> None:
+    work()
 
 
 @frozen
@@ -40,7 +47,10 @@ class KeeperOptions:
 
 
 class Keeper:
-    """`watch` looks for what is to be warned of; `on_rules` is told that rules have changed."""
+    """`watch` looks for what is to be warned of; `on_rules` is told that rules have changed.
+
+    `in_writer` has work done by the thread that may change the event store.
+    """
 
     def __init__(
         self,
@@ -53,7 +63,11 @@ class Keeper:
         options: KeeperOptions,
         watch: Callable[[], None],
         on_rules: Callable[[], None],
+        in_writer: Callable[[Callable[[], object]], None] = _do,
+        backup: Path | None = None,
     ) -> None:
+        self._in_writer = in_writer
+        self._backup = backup
         self._database = database
         self._events = events
         self._rulebook = rulebook
@@ -84,6 +98,7 @@ class Keeper:
             self._now_and_then("reload", options.reload_seconds, self._reload)
             self._now_and_then("watch", options.watch_seconds, self._watch)
             self._now_and_then("chores", _CHORES_SECONDS, self.tidy)
+            self._now_and_then("backup", _BACKUP_SECONDS, self.back_up)
 
     def _now_and_then(self, name: str, every_seconds: float, work: Callable[[], None]) -> None:
         now = time.monotonic()
@@ -109,7 +124,9 @@ class Keeper:
         """Removes what is older than it is kept, a bounded piece at a time."""
         now_us = self._clock()
         options, write = self._options, self._database.write
-        self._try("removing old events", lambda: self._events.retire(now_us))
+        self._try(
+            "removing old events", lambda: self._in_writer(lambda: self._events.retire(now_us))
+        )
         if options.run_days:
             runs_us = now_us - round(options.run_days * _DAY_US)
             self._try("removing old runs", lambda: write(lambda c: runs_table.prune(c, runs_us)))
@@ -124,6 +141,16 @@ class Keeper:
         outbox_us, audit_us = now_us - _OUTBOX_DAYS * _DAY_US, now_us - _AUDIT_DAYS * _DAY_US
         self._try("emptying the outbox", lambda: self._courier.prune(outbox_us))
         self._try("shortening the audit trail", lambda: write(lambda c: audit.prune(c, audit_us)))
+
+    def back_up(self) -> None:
+        """Puts a whole copy of the database beside it: a copy of the folder, made while it is
+        written to, then holds one for certain."""
+        if self._backup is None:
+            return
+        draft = self._backup.with_name(self._backup.name + ".new")
+        draft.unlink(missing_ok=True)
+        self._database.backup(draft)
+        draft.replace(self._backup)
 
     def _try(self, what: str, work: Callable[[], object]) -> None:
         try:

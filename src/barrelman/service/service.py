@@ -153,6 +153,8 @@ class Service:
             options=self.options.keeper,
             watch=self.watchdogs.check,
             on_rules=self.scheduler.wake,
+            in_writer=self.intake.do,
+            backup=folder.database.with_name(f"{folder.database.name}.backup"),
         )
 
     # --- from start to stop ---
