@@ -202,12 +202,20 @@ def test_second_deliveries_and_restarts_make_no_second_alert(tmp_path: Path) -> 
         after._is_over = True
 
 
-def test_an_act_under_a_used_id_alerts_not_again(graph: Graph) -> None:
-    """Both are kept; the id of the alert is of the event's, and is known."""
+def test_an_act_under_a_used_id_is_another_act(graph: Graph) -> None:
+    """A client may choose its Audit-ID: a harmless act that comes first must hide no later one."""
     graph.start()
     graph.add_rule()
-    assert graph.take([audit(1), audit(1, verb="list")]).stored == 2
-    assert len(graph.judged().alerts()) == 1
+    acts = [audit(1), audit(1, verb="delete")]
+    assert graph.take(acts).stored == 2
+    assert len(graph.judged().ids()) == 2
+    assert graph.take(acts).stored == 0
+    assert graph.take([audit(1, verb="list")]).stored == 1
+    assert len(graph.judged().ids()) == 3
+    graph.wall.go_to("12:06")
+    graph.service.scheduler.wake()
+    wait_until(lambda: [run for run in graph.runs() if run.matches == 3])
+    assert len(graph.ids()) == 3, "the run knows all of them"
 
 
 def test_an_edit_makes_no_second_alert_and_counts_at_once(graph: Graph) -> None:
