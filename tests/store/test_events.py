@@ -84,11 +84,23 @@ def test_it_is_told_after_whatever_happened(tmp_path: Path, between: str) -> Non
     shut(store)
 
 
-def test_a_row_without_a_time_is_told_by_its_arrival(tmp_path: Path) -> None:
-    store = opened(tmp_path)
-    store.append([incoming(1, time=None)])
-    (stored,) = store.append([incoming(1, time=None)])
-    assert stored.duplicates == 1
+@pytest.mark.parametrize("time", [None, 1 << 70])
+@pytest.mark.parametrize("between", ["nothing", "restart", "seal"])
+def test_a_row_without_a_time_is_told_hours_later(
+    tmp_path: Path, between: str, time: int | None
+) -> None:
+    clock = Clock()
+    store = opened(tmp_path, clock=clock)
+    store.append([incoming(1, time=time)])
+    if between == "seal":
+        store.seal()
+    if between != "nothing":
+        shut(store)
+        (tmp_path / "seen.db").unlink(missing_ok=True)  # killed before the keys were written
+        store = opened(tmp_path, clock=clock)
+    clock.now_us += 20 * 3600 * SECOND_US
+    (stored,) = store.append([incoming(1, 2, time=time)])
+    assert stored.kept == [1]
     shut(store)
 
 

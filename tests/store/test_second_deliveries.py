@@ -19,7 +19,11 @@ def seen(tmp_path: Path) -> Iterator[Seen]:
 
 
 def keys(*numbers: int, minute: int = 0) -> list[bytes]:
-    return [key_of((n, n), time_us=minute * MINUTE, arrival_us=0) for n in numbers]
+    return [key_of((n, n), time_us=minute * MINUTE) for n in numbers]
+
+
+def untimed(*numbers: int) -> list[bytes]:
+    return [key_of((n, n), time_us=None) for n in numbers]
 
 
 def flush(seen: Seen, *, through: int = 1) -> None:
@@ -70,13 +74,13 @@ def test_keys_of_a_column_are_those_of_rows() -> None:
 
     pairs = [(1, 2), ((1 << 63) - 1, (1 << 32) - 1)]
     times = [None, -5]
-    assert keys_of([KEY.pack(*pair) for pair in pairs], times_us=times, arrivals_us=[9, 9]) == [
-        key_of(pair, time_us=time, arrival_us=9) for pair, time in zip(pairs, times, strict=True)
+    assert keys_of([KEY.pack(*pair) for pair in pairs], times_us=times) == [
+        key_of(pair, time_us=time) for pair, time in zip(pairs, times, strict=True)
     ]
 
 
 def test_times_beyond_all_reason_have_a_minute(seen: Seen) -> None:
-    odd = [key_of((1, 1), time_us=time, arrival_us=0) for time in (-(1 << 80), 1 << 80)]
+    odd = [key_of((1, 1), time_us=time) for time in (-(1 << 80), 1 << 80)]
     seen.enter(odd, arrival_us=5)
     flush(seen)
     assert seen.again(odd) == {0, 1}
@@ -100,6 +104,28 @@ def test_a_minute_that_waits_to_be_written_is_not_forgotten(seen: Seen) -> None:
     seen.enter(keys(2, minute=1), arrival_us=300)
     assert seen.forget(250) == 0
     assert seen.again(keys(1, 2, minute=1)) == {0, 1}
+
+
+def test_keys_without_a_time_are_forgotten_one_by_one(seen: Seen) -> None:
+    """They share no minute that would be over some day: others go on arriving."""
+    for arrival_us in (100, 200, 300):
+        seen.enter([*untimed(arrival_us), *keys(arrival_us)], arrival_us=arrival_us)
+        flush(seen)
+    seen.enter(untimed(400), arrival_us=400)
+    assert seen.again(untimed(100, 400, 500)) == {0, 1}
+    assert seen.again([*keys(500), *untimed(300), *keys(300), *untimed(500)]) == {1, 2}
+    assert seen.forget(250) == 2
+    assert seen.forget(250) == 0
+    assert seen.again(untimed(100, 200, 300, 400)) == {2, 3}
+    assert seen.again(keys(100, 200, 300)) == {0, 1, 2}
+
+
+def test_a_key_without_a_time_that_is_entered_again_is_as_new(seen: Seen) -> None:
+    for arrival_us in (100, 300, 200):
+        seen.enter(untimed(1), arrival_us=arrival_us)
+        flush(seen)
+    assert seen.forget(250) == 0
+    assert seen.again(untimed(1)) == {0}
 
 
 def test_what_cannot_be_written_stays_in_sight(tmp_path: Path) -> None:

@@ -19,6 +19,9 @@ KEEP_US = 26 * 3600 * 1_000_000
 _MINUTE_US = 60_000_000
 # Minutes before 1970 count, too: 32 bits reach 4,000 years back and on.
 _FIRST_MINUTE = -(1 << 31)
+# In place of a minute where a row has no time. Those are rare, and each is kept with its arrival.
+_NO_MINUTE = 0
+_UNTIMED = bytes(4)
 _KEY = struct.Struct(">IQI")
 _CACHE_KIB = 16_000
 _FLUSH_KEYS = 20_000
@@ -30,15 +33,22 @@ _FORGET_KEYS = 20_000
 _EACH = "WITH RECURSIVE n(i) AS (VALUES(0) UNION ALL SELECT i + 1 FROM n WHERE i + 1 < :count)"
 _KNOWN = f"""{_EACH} SELECT group_concat(i) FROM n
     WHERE EXISTS (SELECT 1 FROM seen WHERE k = substr(:keys, i * 16 + 1, 16))"""
+_KNOWN_UNTIMED = "SELECT 1 FROM untimed WHERE k = :key"
 _ENTER = f"{_EACH} INSERT OR IGNORE INTO seen SELECT substr(:keys, i * 16 + 1, 16) FROM n"
 _FORGET = """DELETE FROM seen WHERE k IN
     (SELECT k FROM seen WHERE k >= :low AND k < :high LIMIT :count)"""
+_ENTER_UNTIMED = """INSERT INTO untimed VALUES (?, ?)
+    ON CONFLICT (k) DO UPDATE SET last_us = max(last_us, excluded.last_us)"""
+_FORGET_UNTIMED = """DELETE FROM untimed WHERE k IN
+    (SELECT k FROM untimed WHERE last_us < :before LIMIT :count)"""
 _LAST = """INSERT INTO minutes VALUES (?, ?)
     ON CONFLICT (minute) DO UPDATE SET last_us = max(last_us, excluded.last_us)"""
 _THROUGH = "INSERT OR REPLACE INTO state VALUES ('through', :seq)"
 _SCHEMA = """
     CREATE TABLE IF NOT EXISTS seen (k BLOB PRIMARY KEY) WITHOUT ROWID;
     CREATE TABLE IF NOT EXISTS minutes (minute INTEGER PRIMARY KEY, last_us INTEGER NOT NULL);
+    CREATE TABLE IF NOT EXISTS untimed (k BLOB PRIMARY KEY, last_us INTEGER NOT NULL) WITHOUT ROWID;
+    CREATE INDEX IF NOT EXISTS untimed_by_arrival ON untimed (last_us);
     CREATE TABLE IF NOT EXISTS state (name TEXT PRIMARY KEY, value INTEGER NOT NULL);
 """
 
@@ -49,6 +59,8 @@ class _Waiting:
     def __init__(self) -> None:
         self.keys: set[bytes] = set()
         self.minutes: dict[int, int] = {}
+        self.untimed: dict[bytes, int] = {}
+        """Those of `keys` that have no minute, and when they arrived."""
 
 
 class Seen:
@@ -122,18 +134,29 @@ class Seen:
             (known,) = self._do(self._asking, _KNOWN, values).fetchone()
             if known is not None:
                 again.update(at + int(each) for each in known.split(","))
+        for at, key in enumerate(keys):
+            if key.startswith(_UNTIMED) and at not in again:
+                found = self._do(self._asking, _KNOWN_UNTIMED, {"key": key}).fetchone()
+                if found is not None:
+                    again.add(at)
         return again
 
     def enter(self, keys: Sequence[bytes], *, arrival_us: int) -> None:
         """Remembers keys of rows that are in the log."""
         waiting = self._newest
         waiting.keys.update(keys)
-        for minute in {key[:4] for key in keys}:
+        minutes = {key[:4] for key in keys}
+        if _UNTIMED in minutes:
+            minutes.remove(_UNTIMED)
+            waiting.untimed.update((key, arrival_us) for key in keys if key.startswith(_UNTIMED))
+        for minute in minutes:
             number = int.from_bytes(minute, "big")
             waiting.minutes[number] = max(arrival_us, waiting.minutes.get(number, arrival_us))
 
     def set_apart(self) -> None:
         """What was entered up to now is for the next flush. For the thread that enters."""
+        if not self._newest.keys:
+            return
         with self._older_lock:
             self._older = (*self._older, self._newest)
         self._newest = _Waiting()
@@ -142,8 +165,8 @@ class Seen:
         """Writes what was set apart, durably; with it the keys of all rows before `through` are."""
         with self._lock:
             older = self._older
-            keys = sorted({key for each in older for key in each.keys})
-            if keys or through > self._through:
+            keys = sorted({key for each in older for key in each.keys.difference(each.untimed)})
+            if older or through > self._through:
                 self._write(keys, older, max(through, self._through))
             with self._older_lock:
                 self._older = self._older[len(older) :]
@@ -151,24 +174,30 @@ class Seen:
     def forget(self, before_us: int) -> int:
         """Deletes some keys of minutes in which nothing arrived since; how many."""
         with self._lock:
-            low = self._do(
-                self._writing,
-                "SELECT minute FROM minutes WHERE last_us < :before ORDER BY minute LIMIT 1",
-                {"before": before_us},
-            ).fetchone()
-            if low is None or any(low[0] in each.minutes for each in (*self._older, self._newest)):
-                return 0
-            span = {"low": low[0].to_bytes(4, "big"), "high": (low[0] + 1).to_bytes(5, "big")[1:]}
-            gone = self._do(self._writing, _FORGET, {**span, "count": _FORGET_KEYS}).rowcount
-            if gone < _FORGET_KEYS:
-                gone_minute = {"minute": low[0]}
-                self._do(self._writing, "DELETE FROM minutes WHERE minute = :minute", gone_minute)
-            return gone
+            values = {"before": before_us, "count": _FORGET_KEYS}
+            return self._do(self._writing, _FORGET_UNTIMED, values).rowcount + self._forget_minute(
+                before_us
+            )
 
     def close(self) -> None:
         """Lets go of the file; what waits is in the log."""
         self._asking.close()
         self._writing.close()
+
+    def _forget_minute(self, before_us: int) -> int:
+        low = self._do(
+            self._writing,
+            "SELECT minute FROM minutes WHERE last_us < :before ORDER BY minute LIMIT 1",
+            {"before": before_us},
+        ).fetchone()
+        if low is None or any(low[0] in each.minutes for each in (*self._older, self._newest)):
+            return 0
+        span = {"low": low[0].to_bytes(4, "big"), "high": (low[0] + 1).to_bytes(5, "big")[1:]}
+        gone = self._do(self._writing, _FORGET, {**span, "count": _FORGET_KEYS}).rowcount
+        if gone < _FORGET_KEYS:
+            gone_minute = {"minute": low[0]}
+            self._do(self._writing, "DELETE FROM minutes WHERE minute = :minute", gone_minute)
+        return gone
 
     def _write(self, keys: list[bytes], older: Sequence[_Waiting], through: int) -> None:
         self._do(self._writing, "BEGIN IMMEDIATE")
@@ -178,6 +207,7 @@ class Seen:
                 self._do(self._writing, _ENTER, {"keys": b"".join(part), "count": len(part)})
             for each in older:
                 self._writing.executemany(_LAST, list(each.minutes.items()))
+                self._writing.executemany(_ENTER_UNTIMED, list(each.untimed.items()))
             self._do(self._writing, _THROUGH, {"seq": through})
             self._do(self._writing, "COMMIT")
         except sqlite3.Error as error:
@@ -226,18 +256,16 @@ def _connected(path: Path) -> sqlite3.Connection:
     return connection
 
 
-def key_of(key: tuple[int, int], *, time_us: int | None, arrival_us: int) -> bytes:
-    """A row's key as it is kept: by minute of its own time, else of its arrival."""
-    minute = (arrival_us if time_us is None else time_us) // _MINUTE_US - _FIRST_MINUTE
+def key_of(key: tuple[int, int], *, time_us: int | None) -> bytes:
+    """A row's key as it is kept: by minute of its own time, where it has one."""
+    minute = _NO_MINUTE if time_us is None else time_us // _MINUTE_US - _FIRST_MINUTE
     return _KEY.pack(minute & 0xFFFF_FFFF, *key)
 
 
-def keys_of(
-    keys: Sequence[bytes], *, times_us: Sequence[int | None], arrivals_us: Sequence[int]
-) -> list[bytes]:
+def keys_of(keys: Sequence[bytes], *, times_us: Sequence[int | None]) -> list[bytes]:
     """The same for keys as they stand in their column."""
     kept = []
-    for key, time_us, arrival_us in zip(keys, times_us, arrivals_us, strict=True):
-        minute = (arrival_us if time_us is None else time_us) // _MINUTE_US - _FIRST_MINUTE
+    for key, time_us in zip(keys, times_us, strict=True):
+        minute = _NO_MINUTE if time_us is None else time_us // _MINUTE_US - _FIRST_MINUTE
         kept.append((minute & 0xFFFF_FFFF).to_bytes(4, "big") + key)
     return kept

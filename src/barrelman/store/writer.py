@@ -100,11 +100,7 @@ class Writer:
         """One commit, durable on return."""
         self._refuse_if_stuck()
         arrival_us = max(self._clock(), self._shelf.last_arrival_us)
-        keys = [
-            key_of(row.key, time_us=row.time_us, arrival_us=arrival_us)
-            for batch in batches
-            for row in batch.rows
-        ]
+        keys = [key_of(row.key, time_us=own_time(row)) for batch in batches for row in batch.rows]
         again = self._again(keys)
         stored, rows = _sorted_out(
             batches, again, first_seq=self._shelf.next_seq, arrival_us=arrival_us
@@ -327,7 +323,7 @@ class Writer:
 
 
 def _enter(seen: Seen, keys: Keys) -> None:
-    kept = keys_of(keys.keys, times_us=keys.times_us, arrivals_us=keys.arrivals_us)
+    kept = keys_of(keys.keys, times_us=keys.times_us)
     seen.enter(kept, arrival_us=keys.arrivals_us[-1])
 
 
