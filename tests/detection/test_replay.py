@@ -403,13 +403,19 @@ def test_the_same_twice_alerts_once(memory_bytes: int) -> None:
     assert_adds_up(twice.counts)
 
 
-def test_one_id_on_two_requests_is_a_duplicate_that_conflicts() -> None:
+def test_an_act_under_the_id_of_another_is_alerted_under_one_of_its_own() -> None:
+    """A client may choose its Audit-ID: a harmless act that comes first must hide no later one."""
     replay = Replay([plan_of(DEFAULT, 100)])
-    for uri in ("/api/v1/pods", "/api/v1/secrets", "/api/v1/pods"):
+    for uri in ("/api/v1/pods", "/api/v1/secrets", "/api/v1/pods", "/api/v1/secrets"):
         event = event_of(Arrival(BASE_MS * 1000, "chosen by the client"))
         event.body["requestURI"] = uri
         add(replay, 0, event)
-    assert len(list(replay.finish(log_end_us=0))) == 1
+    alerts = list(replay.finish(log_end_us=0))
+    assert [alert.event.body["requestURI"] for alert in alerts] == [
+        "/api/v1/pods",
+        "/api/v1/secrets",
+    ]
+    assert len({alert.alert_id for alert in alerts}) == 2
     assert (replay.counts[0].duplicates, replay.counts[0].conflicting) == (2, 1)
 
 

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from barrelman.engine import decode
-from barrelman.engine.decode import MAX_DEPTH, DecodeError, dumps, dumps_line, loads
+from barrelman.engine.decode import MAX_DEPTH, DecodeError, dumps, dumps_line, loads, shallow
 
 JSON = st.recursive(
     st.none()
@@ -113,3 +113,17 @@ def test_a_string_without_an_end_is_searched_once() -> None:
     assert decode._MENDABLE.findall(b"[1e999," + torn) == [b"1e999", torn]
     with pytest.raises(DecodeError):
         loads(b"[1e999," + torn)
+
+
+def test_what_nests_too_deep_is_written_as_text() -> None:
+    value: object = {"leaf": [1, None, "x"]}
+    for _ in range(5):
+        value = {"a": [value]}
+    assert shallow(value, levels=20) == value
+    cut: Any = shallow(value, levels=4)
+    assert cut["a"][0]["a"][0] == '{"a":[{"a":[{"a":[{"leaf":[1,null,"x"]}]}]}]}'
+    assert shallow([[1], 2], levels=1) == ["[1]", 2]
+    deep: Any = 1
+    for _ in range(5000):
+        deep = [deep]
+    assert shallow(deep, levels=3)[0][0][0].count("[") == 4997

@@ -273,3 +273,28 @@ def test_time_down_is_no_lateness(graph: Graph) -> None:
     rows: list[Any] = [run for run in after.runs() if run.kind in ("scheduled", "catch-up")]
     assert max(run.delay_ms for run in rows) == 1000
     assert after.service.database.read(lambda c: runs_table.count(c)) == len(after.runs())
+
+
+def test_a_tick_noted_while_the_clock_was_ahead_stops_no_run(graph: Graph) -> None:
+    graph.add_rule()
+    graph.wall.go_to("18:00")
+    graph.work()
+    graph.wall.go_to("12:01")
+    after = graph.stopped().open_up()
+    after.take(audits([1]))
+    after.wall.go_to("12:06")
+    after.work()
+    assert after.numbers() == [1]
+    assert after.service.scheduler.behind_ms == 0
+
+
+def test_a_clock_put_forward_by_days_is_caught_up_with_as_after_a_stop(graph: Graph) -> None:
+    graph.add_rule()
+    graph.take(audits([1]))
+    graph.work()
+    graph.wall.pass_(seconds=3 * 86_400)
+    graph.work()
+    kinds = [run.kind for run in graph.runs()]
+    assert kinds.count("catch-up") == 4
+    assert len(graph.gaps()) == 1
+    assert graph.numbers() == [1]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -17,7 +19,7 @@ class Times:
         self.wall_us = wall_us
         self.ns = 0
 
-    def clock(self, **more: int) -> Clock:
+    def clock(self, **more: Any) -> Clock:
         return Clock(lambda: self.wall_us, monotonic_ns=lambda: self.ns, **more)
 
     def pass_(self, us: int, *, wall: bool = True) -> None:
@@ -100,3 +102,40 @@ def test_it_never_goes_back(steps: list[tuple[int, int]]) -> None:
         now = clock.now_us()
         assert now >= max(last, times.wall_us)
         last = now
+
+
+def test_a_wall_that_is_far_ahead_for_a_moment_is_not_believed() -> None:
+    times = Times(1000 * SECOND)
+    clock = times.clock(patience_seconds=60)
+    clock.now_us()
+    times.wall_us += 10**6 * SECOND
+    for _ in range(30):
+        times.pass_(SECOND)
+        clock.now_us()
+    times.wall_us -= 10**6 * SECOND
+    assert clock.now_us() == times.wall_us == 1030 * SECOND
+    assert (clock.jumped_us, clock.ahead_us) == (0, 0)
+
+
+def test_a_wall_that_stays_ahead_is_followed_and_what_is_deleted_is_not() -> None:
+    times = Times(1000 * SECOND)
+    clock = times.clock(patience_seconds=60)
+    clock.now_us()
+    times.wall_us += 10**6 * SECOND
+    for second in range(59):
+        assert clock.now_us() == (1000 + second) * SECOND
+        times.pass_(SECOND)
+    times.pass_(5 * SECOND)
+    clock.now_us()
+    assert clock.now_us() == times.wall_us
+    assert clock.jumped_us == 10**6 * SECOND
+    assert clock.steady_us() == times.wall_us - 10**6 * SECOND
+
+
+def test_the_first_look_at_the_wall_is_believed_and_small_steps_are() -> None:
+    times = Times(10**6 * SECOND)
+    clock = times.clock(at_least_us=1000 * SECOND, patience_seconds=60)
+    assert clock.now_us() == 10**6 * SECOND, "the service was down for long"
+    times.wall_us += 59 * SECOND
+    assert clock.now_us() == times.wall_us
+    assert clock.jumped_us == 0

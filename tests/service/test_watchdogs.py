@@ -11,7 +11,13 @@ from typing import Any
 import pytest
 from service_graph import CLUSTER, SECOND_US, Graph, Wall, audit, audits, rule_of, wait_until
 
-from barrelman.service.watchdogs import ClusterSight, Sight, WatchdogOptions, Watchdogs
+from barrelman.service.watchdogs import (
+    ClusterSight,
+    Sight,
+    SinkSight,
+    WatchdogOptions,
+    Watchdogs,
+)
 from barrelman.store import alerts as alerts_table
 from barrelman.store.alerts import StoredAlert
 
@@ -215,14 +221,38 @@ def test_rules_that_fail_or_are_always_capped(graph: Graph) -> None:
 
 def test_late_runs_sinks_losses_and_parts_that_stall(graph: Graph) -> None:
     lookout = Lookout(graph)
-    assert lookout.check(late_ms=299_999, sinks={"slack": (899, "refused")}) == []
+    assert lookout.check(late_ms=299_999, sinks={"slack": SinkSight(899, 0, "refused")}) == []
     assert lookout.check(
         late_ms=300_000,
-        sinks={"slack": (900, "refused")},
+        sinks={"slack": SinkSight(900, 0, "refused")},
         faults=["a.zst: 3 events are broken"],
         stalled={"detector": "disk full"},
-    ) == ["late:", "loss:", "sink:slack", "stalled:detector"]
+        files={CLUSTER: "/var/log/audit.log cannot be read"},
+    ) == [f"files:{CLUSTER}", "late:", "loss:3c0f5fb5fd77", "sink:slack", "stalled:detector"]
     assert {each.severity for each in lookout.alerts()} == {"high", "critical"}
+
+
+def test_each_loss_is_heard_of(graph: Graph) -> None:
+    lookout = Lookout(graph)
+    assert len(lookout.check(faults=["a.zst: 3 events are broken"])) == 1
+    assert len(lookout.check(faults=["a.zst: 3 events are broken", "b.zst: gone"])) == 2
+    assert len(lookout.alerts()) == 2
+
+
+def test_alerts_that_a_sink_gave_up_are_heard_of_though_none_waits(graph: Graph) -> None:
+    lookout = Lookout(graph)
+    assert lookout.check(sinks={"hook": SinkSight(0.0, 2, "answered 400")}) == ["sink:hook"]
+    (alert,) = lookout.alerts()
+    assert "gave up 2 alerts: answered 400" in json.loads(alert.document)["kibana.alert.reason"]
+    assert lookout.check(sinks={}) == []
+
+
+def test_a_clock_that_was_put_forward_is_told(graph: Graph) -> None:
+    lookout = Lookout(graph)
+    assert lookout.check(clock_jumped_us=299 * SECOND_US) == []
+    assert lookout.check(clock_jumped_us=3600 * SECOND_US) == ["skew:forward"]
+    (alert,) = lookout.alerts()
+    assert alert.cluster == ""
 
 
 def test_0_switches_a_watch_off(graph: Graph) -> None:
@@ -251,7 +281,7 @@ def test_0_switches_a_watch_off(graph: Graph) -> None:
             disk_free_bytes=0,
             late_ms=10**9,
             streaks={"u": ("Rule", 99, 99)},
-            sinks={"slack": (10**6, "refused")},
+            sinks={"slack": SinkSight(10**6, 0, "refused")},
         )
         == []
     )
@@ -296,7 +326,7 @@ def test_what_someone_closed_stays_as_they_closed_it(graph: Graph) -> None:
 
 def test_a_restart_raises_nothing_twice_and_closes_nothing_too_soon(graph: Graph) -> None:
     lookout = Lookout(graph)
-    seen = {"sinks": {"slack": (1000.0, "refused")}, "streaks": {"u": ("Rule", 5, 0)}}
+    seen = {"sinks": {"slack": SinkSight(1000.0, 0, "refused")}, "streaks": {"u": ("Rule", 5, 0)}}
     lookout.check(after=1, **seen)
     assert lookout.statuses() == ["open", "open"]
     lookout.restart()

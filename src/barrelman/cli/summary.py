@@ -111,13 +111,12 @@ def _loss_lines(reading: Reading, counts: ScanCounts, settings: RuleSettings) ->
         if number:
             yield text.format(_count(number, "line or object"))
     if total("duplicates"):
-        line = f"duplicates {_count(total('duplicates'), 'match')} of an event seen before"
-        if total("conflicting"):
-            line += (
-                f"; {total('conflicting'):,} of them differ in time, verb or URI from the first: "
-                "an Audit-ID can be chosen by the client"
-            )
-        yield line
+        yield f"duplicates {_count(total('duplicates'), 'match')} of an event seen before"
+    if total("conflicting"):
+        yield (
+            f"reused ids {_count(total('conflicting'), 'match')} under the Audit-ID of another "
+            "act, alerted all the same: a client can choose it"
+        )
     for name, text in (
         ("late", "late       {} came after their runs and were alerted in the next"),
         ("unplaced", "unplaced   {} had no time that the rule's windows read"),

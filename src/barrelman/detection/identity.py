@@ -50,6 +50,13 @@ def alert_id(event: Event, rule_id: str) -> str:
     return digest.hexdigest()
 
 
+def id_of_other_act(identity: str, mark: int) -> str:
+    """The id of an alert about an act under the Audit-ID of an earlier, other one."""
+    import hashlib
+
+    return hashlib.sha256(f"{identity} {mark}".encode()).hexdigest()
+
+
 def act_mark(event: Event) -> int:
     """A short mark of the request itself, equal for two deliveries of one event.
 

@@ -12,7 +12,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
-from barrelman.detection.match import Match, RulePlan, unpack
+from barrelman.detection.identity import id_of_other_act
+from barrelman.detection.match import Match, RulePlan, pack, unpack
 from barrelman.detection.seen import SeenIds
 from barrelman.detection.spill import DEFAULT_MEMORY_BYTES, Sorter
 from barrelman.records.event import Event
@@ -38,7 +39,7 @@ class RuleCounts:
     capped: int = 0
     duplicates: int = 0
     conflicting: int = 0
-    """Duplicates by id whose request differs: a reused Audit-ID, or a forged one."""
+    """Acts under the Audit-ID of an earlier, other one: a reused Audit-ID, or a forged one."""
     late: int = 0
     """Alerted in a later run, after every run that should have read them."""
     unplaced: int = 0
@@ -93,9 +94,14 @@ class Replay:
         counts = self.counts[rule]
         counts.matches += 1
         known = self._seen.add(bytes.fromhex(identity)[:16], mark)
+        if known is not None and known != mark:
+            # Another act under an Audit-ID that was used: alerted, under an id of its own.
+            identity = id_of_other_act(identity, mark)
+            known = self._seen.add(bytes.fromhex(identity)[:16], mark)
+            counts.conflicting += known is None
+            payload = pack(identity, unpack(payload)[1])
         if known is not None:
             counts.duplicates += 1
-            counts.conflicting += known != mark
             return
         self._sequence += 1
         if time_us is None:

@@ -61,10 +61,10 @@ def row_of(event: Event, *, cluster: str) -> Row:
     addresses = body.get("sourceIPs") or []
     if type(addresses) is not list or not all(type(each) is str for each in addresses):
         addresses, is_plain = [], False
-    elif is_plain and any("ffff" in each or "FFFF" in each for each in addresses):
+    elif is_plain and any("ffff" in each.lower() for each in addresses):
         is_plain = False  # an IPv4 address may be spelled as an IPv6 one
     # A name may also be spelled as one dotted key, in what clients or shippers write.
-    if is_plain and any("." in name for name in body):
+    if is_plain and any("." in name for part in (body, user, ref, answer) for name in part):
         is_plain = False
     time_us = event_time_us(event)
     ips = tuple(addresses)

@@ -97,6 +97,17 @@ def dumps(value: Any, *, sort_keys: bool = False) -> bytes:
         return _write(value, sort_keys)
 
 
+def shallow(value: Any, *, levels: int) -> Any:
+    """A value with what nests deeper than so many levels written as the JSON text of it."""
+    if levels == 0:
+        return dumps(value).decode(errors="replace") if isinstance(value, dict | list) else value
+    if isinstance(value, dict):
+        return {key: shallow(held, levels=levels - 1) for key, held in value.items()}
+    if isinstance(value, list | tuple):
+        return [shallow(held, levels=levels - 1) for held in value]
+    return value
+
+
 def dumps_line(value: Any, *, sort_keys: bool = False) -> bytes:
     """`dumps` and a line feed; the document itself holds none."""
     return dumps(value, sort_keys=sort_keys) + b"\n"

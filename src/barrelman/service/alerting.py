@@ -13,10 +13,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, Literal, TypeAlias
 
-from barrelman.detection.identity import alert_id
+from barrelman.detection.identity import act_mark, alert_id, id_of_other_act
 from barrelman.detection.lineup import Watcher
 from barrelman.detection.replay import Raised
-from barrelman.engine.decode import dumps
+from barrelman.engine.decode import dumps, loads, shallow
 from barrelman.records.event import Event
 from barrelman.records.fields import event_time_us
 from barrelman.records.frozen import frozen
@@ -36,6 +36,11 @@ Enqueue: TypeAlias = Callable[["Connection", Sequence[NewAlert], int], None]
 Within: TypeAlias = Callable[["Connection"], None]
 """Something to be written in the same transaction as the alerts."""
 
+_ACT: Final = "barrelman.act"
+"""In an alert's document: a mark of the act that it is about."""
+_MOST_MARKS: Final = 50_000
+_MOST_LEVELS: Final = 200
+"""Of an alert's document; an event may nest deeper than what reads alerts can follow."""
 _MOST_COUNTS: Final = 20_000
 _MOST_AHEAD: Final = 32
 _MANUAL: Final = ("manual", "gap")
@@ -79,6 +84,7 @@ class Alerting:
         self._public_url = public_url
         self._lock = threading.Lock()
         self._used: dict[tuple[str, int], int] = {}
+        self._marks: dict[str, int] = {}
         self.raised: dict[str, int] = {}
         """New alerts since the service began, by severity."""
         self.on_raised: Callable[[Sequence[NewAlert]], None] = lambda alerts: None
@@ -93,8 +99,10 @@ class Alerting:
     ) -> list[Outcome]:
         """What became of each, in order. `within` is also done where there is no alert."""
         with self._lock:
-            ids = [alert_id(each.event, each.watcher.rule.rule_id) for each in candidates]
-            known = self._known(ids)
+            # Only here: within a batch the runs must stay counted.
+            if len(self._used) > _MOST_COUNTS:
+                self._used.clear()
+            ids, known = self._identify(candidates)
             self._load([(c.watcher.uuid, t) for c in candidates for t in c.ticks_ms[:1]])
             outcomes: list[Outcome] = []
             new: list[NewAlert] = []
@@ -120,6 +128,44 @@ class Alerting:
 
     # --- inside, under the lock ---
 
+    def _identify(self, candidates: Sequence[Candidate]) -> tuple[list[str], set[str]]:
+        """The alert's id of each, and which of the ids exist.
+
+        A client may choose its Audit-ID. An act under the id of another act must not be taken for
+        that one, or a rule could be silenced by a harmless act that comes first: it gets an id of
+        its own.
+        """
+        ids = [alert_id(each.event, each.watcher.rule.rule_id) for each in candidates]
+        known = self._known(ids)
+        marks: dict[str, int] = {}
+        others: list[int] = []
+        for place, (identity, candidate) in enumerate(zip(ids, candidates, strict=True)):
+            mark = act_mark(candidate.event)
+            first = marks.setdefault(identity, self._mark_of(identity, known, default=mark))
+            if mark != first:
+                ids[place] = id_of_other_act(identity, mark)
+                others.append(place)
+        if others:
+            known |= self._known([ids[place] for place in others])
+        return ids, known
+
+    def _mark_of(self, identity: str, known: set[str], *, default: int) -> int:
+        """What tells the act that an alert is about."""
+        if identity not in known:
+            return default
+        mark = self._marks.get(identity)
+        if mark is None:
+            stored = self._database.read(lambda c: alerts_table.get(c, identity))
+            document = {} if stored is None else loads(stored.document)
+            # Not taken from the event's own fields there: secrets in them are masked.
+            held = document.get(_ACT)
+            if not isinstance(held, int):
+                return default
+            if len(self._marks) >= _MOST_MARKS:
+                self._marks.clear()
+            mark = self._marks[identity] = held
+        return mark
+
     def _known(self, ids: Sequence[str]) -> set[str]:
         if not ids:
             return set()
@@ -130,9 +176,6 @@ class Alerting:
         unknown = [run for run in dict.fromkeys(runs) if run not in self._used]
         if not unknown:
             return
-        if len(self._used) > _MOST_COUNTS:
-            self._used.clear()
-            unknown = list(dict.fromkeys(runs))
         counted = self._database.read(
             lambda connection: alerts_table.count_for_ticks(connection, unknown, kinds=_COUNTED)
         )
@@ -171,6 +214,7 @@ class Alerting:
             is_manual=kind in _MANUAL,
             public_url=self._public_url,
         )
+        document = built.document | {_ACT: act_mark(event)}
         return NewAlert(
             id=identity,
             kind=kind,
@@ -184,7 +228,7 @@ class Alerting:
             created_us=created_us,
             event_time_us=event_time_us(event),
             building_block=bool(watcher.rule.building_block_type),
-            document=dumps(built.document).decode(),
+            document=dumps(shallow(document, levels=_MOST_LEVELS)).decode(),
         )
 
     def _store(self, new: list[NewAlert], within: Within | None) -> None:

@@ -105,7 +105,8 @@ class Detector:
                 if committed is not None:
                     if committed.first_seq > self.next_seq:
                         self._catch_up(committed.first_seq)
-                    self._judge(committed)
+                    if committed.first_seq <= self.next_seq:
+                        self._judge(committed)
                 elif self.behind and self._is_open:
                     self._catch_up(self._store.next_seq)
                 self._keep(is_due=self._clock() - self._noted_us > _NOTE_US)
@@ -156,6 +157,8 @@ class Detector:
             self._judge_frame(frame, lineup, max(self.next_seq, frame.seqs[-1] + 1))
             if self.next_seq >= end:
                 return
+            if not self._is_open:
+                return  # the next process goes on from here
         self.next_seq = max(self.next_seq, end)
 
     def _consider(

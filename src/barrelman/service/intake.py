@@ -288,22 +288,38 @@ class Intake:
     # --- in the writer's thread ---
 
     def _run(self) -> None:
-        while True:
-            with self._changed:
-                while not self._queue and self._is_open:
-                    if not self._changed.wait(_SEAL_SECONDS):
-                        break
-                if not self._queue and not self._is_open:
-                    self._has_ended = True
-                    return
-            self._work()
-            self._seal()
+        try:
+            while True:
+                with self._changed:
+                    while not self._queue and self._is_open:
+                        if not self._changed.wait(_SEAL_SECONDS):
+                            break
+                    if not self._queue and not self._is_open:
+                        return
+                self._work()
+                self._seal()
+        finally:
+            self._end()
+
+    def _end(self) -> None:
+        """Nobody waits for a writer that is no more."""
+        with self._changed:
+            self._has_ended = True
+            self._is_open = False
+            left = list(self._queue)
+            self._queue.clear()
+        for each in left:
+            future = each.done if isinstance(each, _Errand) else each.future
+            if not future.done():
+                future.set_exception(StoreError("the intake has ended"))
 
     def _seal(self) -> None:
         try:
             self._store.seal_if_due(self._clock())
         except StoreError as error:
             _LOG.error("cannot seal a segment: %s", error.oneline())
+        except Exception:  # noqa: BLE001  # a bug, or no thread to be had: events still come in
+            _LOG.exception("sealing failed")
 
     def _work(self) -> None:
         """One commit of what waits."""

@@ -150,6 +150,10 @@ class RuleBook:
     def status_of(self, rule_uuid: str) -> RuleStatus:
         return self._statuses.get(rule_uuid, _UNKNOWN)
 
+    def enabled(self) -> set[str]:
+        """The ids of the rules that are switched on, also of those that cannot run."""
+        return {key for key, entry in self._entries.items() if entry.stored.enabled}
+
     def entries(self) -> list[Entry]:
         """Every rule, also those that do not run."""
         return list(self._entries.values())

@@ -38,6 +38,8 @@ _LOG = logging.getLogger("barrelman.scheduler")
 
 MOST_CAUGHT_UP: Final = 4
 """Windows that are caught up at once, by Kibana's rule; what lies before is a gap."""
+_LONG_MS: Final = 86_400_000
+"""Who is so late was not overloaded: the clock was put forward."""
 _MOST_TICKS: Final = 32
 """Ticks of one rule in one pass, when the scheduler is behind."""
 _FILL_TICKS: Final = 12
@@ -132,7 +134,13 @@ class Scheduler:
     def resume(self) -> None:
         """Takes up where the last process ended."""
         states, manual = self._database.read(_read_state)
-        self._last = {each.rule_uuid: each.last_tick_ms for each in states.values()}
+        now_ms = self._clock() // 1000
+        # A tick that is still to come was noted while the clock was wrong: runs begin anew, as if
+        # the rule had just been switched on, and find again what has been alerted.
+        self._last = {
+            each.rule_uuid: None if (each.last_tick_ms or 0) > now_ms else each.last_tick_ms
+            for each in states.values()
+        }
         self._fresh = {rule_uuid for rule_uuid, last in self._last.items() if last is not None}
         self._resumed_ms = self._clock() // 1000
         self._manual = [Pending(**each) for each in json.loads(manual or "[]")]
@@ -256,7 +264,8 @@ class Scheduler:
         """A rule that was switched off begins anew. One that broke is missed: what comes until it
         is mended is to be searched then, as after a time in which the service was down.
         """
-        if self._rulebook.status_of(rule_uuid).status in _BROKEN:
+        is_broken = self._rulebook.status_of(rule_uuid).status in _BROKEN
+        if is_broken and rule_uuid in self._rulebook.enabled():
             self._fresh.add(rule_uuid)
             return
         last = self._last.pop(rule_uuid)
@@ -288,7 +297,7 @@ class Scheduler:
         if last is None:
             found.is_first = True
             found.runs.append(plan_run(watcher, current, "scheduled"))
-        elif watcher.uuid in self._fresh:
+        elif watcher.uuid in self._fresh or current - last > _LONG_MS:
             self._catch_up(found, last, current)
         else:
             first = last + step - last % step
@@ -389,6 +398,10 @@ class Scheduler:
     def _note_failures(self, now_ms: int) -> None:
         """A rule that is enabled and cannot run fails at each of its ticks, and is heard of."""
         rows = []
+        enabled = self._rulebook.enabled()
+        for one in (self.streaks, self._failed_ticks):
+            for gone in one.keys() - enabled:
+                del one[gone]
         for entry in self._rulebook.entries():
             status = self._rulebook.status_of(entry.stored.id)
             if not entry.stored.enabled or status.status not in _BROKEN:

@@ -26,7 +26,13 @@ from barrelman.service.ruledesk import RuleDesk
 from barrelman.service.rulesync import FileRules
 from barrelman.service.scheduler import Scheduler
 from barrelman.service.search import Search
-from barrelman.service.watchdogs import ClusterSight, Sight, WatchdogOptions, Watchdogs
+from barrelman.service.watchdogs import (
+    ClusterSight,
+    Sight,
+    SinkSight,
+    WatchdogOptions,
+    Watchdogs,
+)
 from barrelman.store import meta
 from barrelman.store import runs as runs_table
 from barrelman.store.database import Database
@@ -149,7 +155,7 @@ class Service:
             events,
             self.rulebook,
             courier,
-            clock=now,
+            clock=clock.steady_us,
             options=self.options.keeper,
             watch=self.watchdogs.check,
             on_rules=self.scheduler.wake,
@@ -204,6 +210,10 @@ class Service:
             reasons.append(f"the database cannot be written: {self.database.trouble}")
         health.notes += self.rulebook.notes
         health.notes += self.events.faults
+        for follower in self.followers:
+            state = follower.state()
+            if state is not None:
+                health.notes += state.problems
         for name, fault in (("detector", self.detector.fault), ("scheduler", self.scheduler.fault)):
             if fault is not None:
                 health.notes.append(f"the {name} waits: {fault}")
@@ -281,6 +291,7 @@ class Service:
         sight = Sight(
             now_us=now_us,
             clock_ahead_us=self.clock.ahead_us,
+            clock_jumped_us=self.clock.jumped_us,
             disk_total_bytes=disk.total,
             disk_free_bytes=disk.free,
             late_ms=self.scheduler.behind_ms,
@@ -298,9 +309,15 @@ class Service:
         for uuid, streak in list(self.scheduler.streaks.items()):
             sight.streaks[uuid] = streak.rule_name, streak.failed, streak.capped
         for name, state in self.courier.state().items():
+            waits = 0.0
             if state.oldest_us is not None and state.last_error:
                 waits = (now_us - state.oldest_us) / 1_000_000
-                sight.sinks[name] = waits, state.last_error
+            if waits or state.dead:
+                sight.sinks[name] = SinkSight(waits, state.dead, state.last_error or "")
+        for follower in self.followers:
+            state = follower.state()
+            if state is not None and (state.problems or not state.is_alive):
+                sight.files[state.cluster] = "; ".join(state.problems) or "the follower has ended"
         for name, fault in (("detector", self.detector.fault), ("scheduler", self.scheduler.fault)):
             if fault is not None:
                 sight.stalled[name] = fault

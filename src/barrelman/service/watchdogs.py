@@ -7,6 +7,7 @@ twice.
 
 from __future__ import annotations
 
+import hashlib
 import json
 import logging
 import uuid
@@ -33,6 +34,7 @@ JsonObject: TypeAlias = dict[str, Any]
 BY: Final = "barrelman"
 _NAMESPACE: Final = uuid.UUID("0b0ff6ad-6f0c-4d0f-93a5-6f0f4f6f2c11")
 _SECOND_US: Final = 1_000_000
+_MOST_LOSSES: Final = 20
 _RATE_SECONDS: Final = 60.0
 _SETTLE_SECONDS: Final = 120.0
 """So long after a start counts and errors of the last process may still be missing."""
@@ -133,6 +135,13 @@ KINDS: Final[dict[str, Kind]] = {
         "A sink has not taken alerts for a long time. They wait, and none is lost; but nobody "
         "sees them there.",
     ),
+    "files": Kind(
+        "Followed Files Not Read",
+        "high",
+        73,
+        "Log files that are to be followed are not there, or cannot be read. What is written to "
+        "them is not seen until they can: check paths, rights and mounts.",
+    ),
     "loss": Kind(
         "Stored Events Damaged",
         "critical",
@@ -172,6 +181,14 @@ class ClusterSight:
     is_expected: bool = False
 
 
+class SinkSight(NamedTuple):
+    """A sink whose oldest alert waits for so many seconds, or that gave some up for good."""
+
+    waits_seconds: float
+    dead: int
+    last_error: str
+
+
 @dataclass
 class Sight:
     """All that the watchdogs look at, at one time."""
@@ -179,13 +196,16 @@ class Sight:
     now_us: int
     clusters: dict[str, ClusterSight] = field(default_factory=dict)
     clock_ahead_us: int = 0
+    clock_jumped_us: int = 0
     disk_total_bytes: int = 0
     disk_free_bytes: int = 0
     late_ms: int = 0
     streaks: dict[str, tuple[str, int, int]] = field(default_factory=dict)
     """By rule: its name, how many runs failed, how many were capped, in a row."""
-    sinks: dict[str, tuple[float, str]] = field(default_factory=dict)
-    """By sink: for how many seconds its oldest alert waits, and the last error."""
+    sinks: dict[str, SinkSight] = field(default_factory=dict)
+    """Those that do not take everything."""
+    files: dict[str, str] = field(default_factory=dict)
+    """By cluster: why files of it are not followed."""
     faults: Sequence[str] = ()
     stalled: dict[str, str] = field(default_factory=dict)
 
@@ -249,14 +269,26 @@ class Watchdogs:
             if options.capped_runs and capped >= options.capped_runs:
                 reason = f"the last {capped} runs of '{name}' met its cap"
                 yield Condition("capped", rule_uuid, reason)
-        for name, (waits, error) in sight.sinks.items():
-            if options.sink_seconds and waits >= options.sink_seconds:
-                reason = f"the sink '{name}' has taken nothing for {_span(waits)}: {error}"
-                yield Condition("sink", name, reason)
-        if sight.faults:
-            yield Condition("loss", "", "; ".join(sight.faults))
+        for name, sink in sight.sinks.items():
+            yield from self._of_sink(name, sink)
+        for name, why in sight.files.items():
+            yield Condition("files", name, f"files of '{name}' are not followed: {why}")
+        for fault in sight.faults[:_MOST_LOSSES]:  # each is heard of, also the one that comes later
+            yield Condition("loss", hashlib.sha256(fault.encode()).hexdigest()[:12], fault)
         for name, why in sight.stalled.items():
             yield Condition("stalled", name, f"the {name} cannot do its work: {why}")
+
+    def _of_sink(self, name: str, sink: SinkSight) -> Iterator[Condition]:
+        limit = self._options.sink_seconds
+        if not limit:
+            return
+        if sink.dead:
+            reason = f"the sink '{name}' gave up {sink.dead} alerts: {sink.last_error}"
+            yield Condition("sink", name, reason)
+        elif sink.waits_seconds >= limit:
+            waits = _span(sink.waits_seconds)
+            reason = f"the sink '{name}' has taken nothing for {waits}: {sink.last_error}"
+            yield Condition("sink", name, reason)
 
     def _of_cluster(self, name: str, cluster: ClusterSight, sight: Sight) -> Iterator[Condition]:
         options = self._options
@@ -293,6 +325,10 @@ class Watchdogs:
         if options.clock_skew_seconds and back >= options.clock_skew_seconds:
             reason = f"this machine's clock was set back by {_span(back)}"
             yield Condition("skew", "", reason)
+        ahead = sight.clock_jumped_us / _SECOND_US
+        if options.clock_skew_seconds and ahead >= options.clock_skew_seconds:
+            reason = f"this machine's clock was put forward by {_span(ahead)}"
+            yield Condition("skew", "forward", reason)
         if sight.disk_total_bytes:
             free = 100 * sight.disk_free_bytes / sight.disk_total_bytes
             if (free < options.disk_free_percent and options.disk_free_percent) or (
@@ -367,8 +403,10 @@ def notice(condition: Condition, *, since_us: int, now_us: int) -> NewAlert:
     made_of = f"{rule_id} {condition.subject} {since_us} {now_us}"
     alert_id = uuid.uuid5(_NAMESPACE, made_of).hex * 2
     at = format_instant(now_us // 1000)
-    cluster = condition.subject if condition.kind in ("silent", "refused", "malformed") else ""
-    if condition.kind == "skew":
+    cluster = (
+        condition.subject if condition.kind in ("silent", "refused", "malformed", "files") else ""
+    )
+    if condition.kind == "skew" and condition.subject != "forward":
         cluster = condition.subject
     document: JsonObject = {
         "@timestamp": at,

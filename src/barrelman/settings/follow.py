@@ -47,6 +47,7 @@ _MOST_BACKLOG: Final = 4
 """Files that were put aside, read at the same time."""
 _MOST_OPEN: Final = 512
 _OFFSETS: Final = "offsets"
+_FAULT: Final = "(following)"
 _MOST_TRIES: Final = 3
 """Of a chunk that the intake fails on by a bug of ours."""
 
@@ -163,7 +164,15 @@ class Follower:
 
     def _run(self) -> None:
         while not self._is_stopping:
-            if not self.turn():
+            try:
+                is_busy = self.turn()
+                self._problems.pop(_FAULT, None)
+            except Exception as error:  # noqa: BLE001  # said, and tried again: files go on growing
+                if _FAULT not in self._problems:
+                    _LOG.exception("following files of %s failed", self._cluster)
+                self._problems[_FAULT] = f"following failed: {type(error).__name__}: {error}"
+                is_busy = False
+            if not is_busy:
                 self._wake.wait(self._poll_seconds)
             self._wake.clear()
         if self._is_loaded:
@@ -235,7 +244,7 @@ class Follower:
         for path, text in found.problems.items():
             self._report(path, text)
         present = {each.path for each in found.files.values()}
-        for path in self._problems.keys() - found.problems.keys() - present - {_OFFSETS}:
+        for path in self._problems.keys() - found.problems.keys() - present - {_OFFSETS, _FAULT}:
             del self._problems[path]
 
     def _pass_over_old(self) -> None:

@@ -38,6 +38,7 @@ from barrelman.store.folder import DataFolder
 from barrelman.store.offsets import OffsetBook
 
 _DAY_SECONDS: Final = 86_400
+_PATIENCE_SECONDS: Final = 60.0
 
 
 def wall_us() -> int:
@@ -58,7 +59,7 @@ def open_service(
         folder = undo.enter_context(DataFolder.open(config.store.data))
         database = Database.open(folder.database, now_us=wall_us())
         undo.callback(database.close)
-        clock = Clock(wall_us)
+        clock = Clock(wall_us, patience_seconds=_PATIENCE_SECONDS)
         events = EventStore.open(
             folder, clock=clock.now_us, describe=describe, options=store_options(config)
         )
