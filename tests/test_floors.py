@@ -10,7 +10,8 @@ import pytest
 PACKAGE = Path(__file__).parents[1] / "src" / "barrelman"
 FLOORS = {
     "errors": 0, "records": 1, "query": 2, "rules": 3, "engine": 4, "store": 4, "sinks": 4,
-    "pushdown": 4, "detection": 5, "service": 6, "settings": 7, "server": 8, "cli": 9, "__main__": 10,
+    "pushdown": 4, "detection": 5, "service": 6, "settings": 7, "server": 8, "cli": 9,
+    "__main__": 10,
 }  # fmt: skip
 
 

@@ -143,7 +143,8 @@ class Client:
         boundary = "----JustAnotherBoundary"
         body = (
             (
-                f'--{boundary}\r\nContent-Disposition: form-data; name="file"; filename="{name}"\r\n'
+                f"--{boundary}\r\n"
+                f'Content-Disposition: form-data; name="file"; filename="{name}"\r\n'
                 "Content-Type: application/x-ndjson\r\n\r\n"
             ).encode()
             + content

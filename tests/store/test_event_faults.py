@@ -1,6 +1,8 @@
 """What the event store does when processes die, disks fill up and files break."""
 
+import errno
 import json
+import os
 import random
 import signal
 import subprocess
@@ -8,6 +10,7 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from eventrows import (
@@ -21,6 +24,7 @@ from eventrows import (
     shut,
 )
 
+from barrelman.errors import StoreError
 from barrelman.records.where import Always, Equals
 from barrelman.store.events import StoreOptions
 from barrelman.store.frames import Record
@@ -399,6 +403,70 @@ def test_lines_alone_are_no_segment_where_the_log_has_them(tmp_path: Path) -> No
     assert not list(columns.parent.iterdir())
     store.seal()
     assert ids_in(store) == ids(range(10))
+    shut(store)
+
+
+class Killed(BaseException):
+    """Stands for the end of a process."""
+
+
+def end_after(monkeypatch: pytest.MonkeyPatch, steps: int) -> None:
+    """What changes names of files works `steps` times from now on."""
+    left = [steps]
+
+    def counted(work: Callable[..., None]) -> Callable[..., None]:
+        def step(*args: Any, **options: Any) -> None:
+            if not left[0]:
+                raise Killed
+            left[0] -= 1
+            work(*args, **options)
+
+        return step
+
+    for name in ("unlink", "rename", "replace", "rmdir"):
+        monkeypatch.setattr(os, name, counted(getattr(os, name)))
+
+
+@pytest.mark.parametrize("steps", range(4))
+def test_a_removal_that_did_not_end_is_no_damage(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, steps: int
+) -> None:
+    sealed(tmp_path)
+    store = opened(tmp_path, options=StoreOptions(keep_bytes=1))
+    with monkeypatch.context() as patch:
+        end_after(patch, steps)
+        with pytest.raises(Killed):
+            store.retire(0)
+    kept = ids(range(300 if steps else 0, 601))
+    assert ids_in(read_only(tmp_path)) == kept
+    shut(store)
+    for _ in range(2):
+        store = opened(tmp_path)
+        assert (store.faults, store.notes) == ([], [])
+        assert ids_in(store) == kept
+        shut(store)
+    names = [path.name for path in (tmp_path / "events").rglob("*.*")]
+    assert len(names) == (2 if steps else 4)
+    assert not (tmp_path / "damaged").exists()
+
+
+def test_a_segment_that_cannot_be_removed_stays_in_sight(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sealed(tmp_path)
+    store = opened(tmp_path, options=StoreOptions(keep_bytes=1))
+
+    def refuse(*_: object) -> None:
+        raise OSError(errno.EROFS, "Read-only file system")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "rename", refuse)
+        patch.setattr(os, "unlink", refuse)
+        with pytest.raises(StoreError, match="Read-only"):
+            store.retire(0)
+    assert ids_in(store) == ids(range(601))
+    assert store.retire(0).segments == 2
+    assert ids_in(store) == ids([600])
     shut(store)
 
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import sqlite3
 import struct
 import threading
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from barrelman.errors import Place, StoreError
@@ -226,7 +226,7 @@ class Seen:
         self,
         connection: sqlite3.Connection,
         statement: str,
-        values: dict[str, object] | None = None,
+        values: Mapping[str, object] | None = None,
     ) -> sqlite3.Cursor:
         try:
             return connection.execute(statement, values or {})

@@ -38,6 +38,7 @@ Describe = Callable[[bytes, bytes | None, str], Row]
 
 _LEVEL = 3
 _DRAFT = ".tmp"
+_REMOVED = ".removed"
 
 
 class Segment(NamedTuple):
@@ -123,20 +124,25 @@ def stems_in(folder: Path) -> dict[Path, set[str]]:
 
 
 def remove(segment: Segment) -> None:
-    """Takes a segment away. A crash in between leaves lines alone, which are found again."""
+    """Takes a segment away, its columns by another name first: a removal that does not come to its
+    end is then told from damage, and is ended by `clear_drafts`.
+    """
+    removed = _with_ending(segment.stem, _REMOVED)
     try:
-        segment.columns.unlink(missing_ok=True)
-        segment.lines.unlink(missing_ok=True)
-        with contextlib.suppress(OSError):  # there are others of the day
-            segment.stem.parent.rmdir()
+        with contextlib.suppress(FileNotFoundError):
+            segment.columns.rename(removed)
+            sync_folder(removed.parent)
+        _end_removal(removed)
     except OSError as error:
         raise failure("a segment cannot be removed", segment.stem, error) from error
 
 
 def clear_drafts(folder: Path) -> None:
-    """Removes what was being written when the process ended."""
+    """Removes what was being written or removed when the process ended."""
     for draft in folder.glob(f"*/*{_DRAFT}"):
         draft.unlink(missing_ok=True)
+    for removed in folder.glob(f"*/*{_REMOVED}"):
+        _end_removal(removed)
 
 
 def records_of(segment: Segment, bounds: Bounds) -> Iterator[Record | Gap]:
@@ -272,6 +278,17 @@ def _swap(stem: Path) -> None:
     for ending in (".zst", ".parquet"):
         _with_ending(stem, ending + _DRAFT).replace(_with_ending(stem, ending))
     sync_folder(stem.parent)
+
+
+def _end_removal(removed: Path) -> None:
+    day = removed.parent
+    lines = removed.with_suffix(".zst")
+    if lines.exists():
+        lines.unlink()
+        sync_folder(day)  # lines that outlived what tells of their removal would come back
+    removed.unlink(missing_ok=True)
+    with contextlib.suppress(OSError):  # there are others of the day
+        day.rmdir()
 
 
 def _lost(stem: Path, segment: Segment | None) -> int | None:

@@ -160,11 +160,20 @@ class Writer:
             is_large = self._options.keep_bytes is not None and size > self._options.keep_bytes
             if not (is_old or is_large):
                 break
-            self._shelf.replaced(segment, None)
-            remove(segment)
+            self._remove(segment)
             size -= segment.size
             gone.append(segment)
         return Retired(len(gone), sum(each.rows for each in gone), sum(each.size for each in gone))
+
+    def _remove(self, segment: Segment) -> None:
+        """Readers that still have it in view look anew, and must not find it then."""
+        self._shelf.replaced(segment, None)
+        try:
+            remove(segment)
+        except StoreError:
+            if segment.columns.exists():  # nothing was done yet
+                self._shelf.replaced(segment, segment)
+            raise
 
     def close(self) -> None:
         """Waits for what is being sealed. What is in no segment stays in the log."""
