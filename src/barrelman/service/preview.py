@@ -27,6 +27,8 @@ JsonObject: TypeAlias = dict[str, Any]
 
 _MOST_RUNS: Final = 100_000
 _MOST_ALERTS: Final = 10_000
+_MOST_MATCHES: Final = 200_000
+"""More are not looked at: what matches so often needs no further proof."""
 
 
 @dataclass
@@ -122,7 +124,7 @@ class Previews:
         done: set[str] = set()
         starts, ends = [run.from_ms for run in runs], [run.to_ms for run in runs]
         for frame in self._store.frames(arrival_us=(low, high)):
-            if time.monotonic() > deadline:
+            if time.monotonic() > deadline or len(done) >= _MOST_MATCHES:
                 result.is_aborted = True
                 return
             for judged in judge_frame(frame, lineup, arrival_us=(low, high)):
