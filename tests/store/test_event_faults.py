@@ -7,6 +7,7 @@ import random
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -15,6 +16,7 @@ from typing import Any
 import pytest
 from eventrows import (
     START_US,
+    Clock,
     ids,
     ids_in,
     incoming,
@@ -25,8 +27,10 @@ from eventrows import (
 )
 
 from barrelman.errors import StoreError
+from barrelman.records.rows import Row
 from barrelman.records.where import Always, Equals
-from barrelman.store.events import StoreOptions
+from barrelman.store.events import EventStore, StoreOptions
+from barrelman.store.folder import DataFolder
 from barrelman.store.frames import Record
 from barrelman.store.log import read_records
 
@@ -353,6 +357,99 @@ def test_a_log_that_breaks_before_it_is_sealed_loses_what_is_broken(tmp_path: Pa
     shut(store)
     store = opened(tmp_path)
     assert (ids_in(store), store.next_seq, store.faults) == (ids(kept), 30, [])
+    shut(store)
+
+
+SMALL = StoreOptions(seal_rows=5)
+
+
+def sealing_fails(store: EventStore) -> str:
+    """Seals what is due, and gives what is told of it."""
+    store.seal_if_due(0)
+    store.wait()
+    trouble = store.stats().trouble
+    assert trouble is not None
+    with pytest.raises(StoreError):
+        store.seal()
+    return trouble
+
+
+def test_a_log_that_cannot_be_read_is_told_and_tried_again(tmp_path: Path) -> None:
+    store = opened(tmp_path, options=SMALL)
+    store.append([incoming(*range(10))])
+    (log,) = (tmp_path / "log").iterdir()
+    hidden = log.rename(tmp_path / "hidden")
+    assert "No such file" in sealing_fails(store)
+    hidden.rename(log)
+    store.seal()
+    assert store.stats().trouble is None
+    assert ids_in(store) == ids(range(10))
+    shut(store)
+
+
+def break_record(log: Path, which: int) -> None:
+    record = list(read_records(log))[which]
+    broken = bytearray(log.read_bytes())
+    broken[record.end - 10] ^= 1
+    log.write_bytes(broken)
+
+
+def test_what_cannot_be_put_aside_is_told_and_tried_again(tmp_path: Path) -> None:
+    store = opened(tmp_path, options=SMALL)
+    store.append([incoming(*range(5))])
+    store.append([incoming(*range(5, 10))])
+    (log,) = (tmp_path / "log").iterdir()
+    break_record(log, 1)
+    (tmp_path / "damaged").write_text("in the way")
+    assert "exists" in sealing_fails(store)
+    assert ids_in(store) == ids(range(5, 10))
+    (tmp_path / "damaged").unlink()
+    store.seal()
+    assert store.stats().trouble is None
+    assert ids_in(store) == ids(range(5, 10))
+    shut(store)
+
+
+def test_whatever_sealing_fails_with_is_told(tmp_path: Path) -> None:
+    def refuse(*_: object) -> Row:
+        raise RecursionError("too deep")
+
+    folder = DataFolder.open(tmp_path)
+    store = EventStore.open(folder, clock=Clock(), describe=refuse, options=SMALL)
+    store.append([incoming(*range(5))])
+    store.append([incoming(*range(5, 10))])
+    (log,) = (tmp_path / "log").iterdir()
+    break_record(log, 1)  # so that the others have to be described anew
+    assert "RecursionError: too deep" in sealing_fails(store)
+    assert store.append([incoming(10)])[0].kept == range(1)
+    shut(store)
+
+
+@pytest.mark.parametrize("name", ["sealing", "keys"])
+def test_a_thread_that_cannot_start_is_tried_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    start = threading.Thread.start
+
+    def limited(thread: threading.Thread) -> None:
+        if thread.name == name:
+            raise RuntimeError("can't start new thread")
+        start(thread)
+
+    store = opened(tmp_path, options=StoreOptions(seal_rows=50_000))
+    with monkeypatch.context() as patch:
+        patch.setattr(threading.Thread, "start", limited)
+        store.append([incoming(*range(25_000))])  # so many keys are written at once
+        store.append([incoming(*range(24_999, 50_000))])
+        store.seal_if_due(0)
+        store.wait()
+        assert "can't start new thread" in str(store.stats().trouble)
+        assert store.append([incoming(49_999, 50_000)])[0].kept == [1]
+    store.seal()
+    store.append([incoming(*range(50_001, 75_000))])
+    store.wait()
+    assert store.stats().trouble is None
+    assert store.append([incoming(0, 25_000, 50_000, 75_000)])[0].kept == [3]
     shut(store)
 
 

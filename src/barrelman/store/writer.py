@@ -218,8 +218,11 @@ class Writer:
         self._shelf.rotate(OpenPart(fresh.path))
 
     def _start_sealing(self, part: Part) -> None:
-        self._sealing = threading.Thread(target=self._seal, args=(part,), name="sealing")
-        self._sealing.start()
+        sealing = threading.Thread(target=self._seal, args=(part,), name="sealing")
+        if self._starts(sealing):
+            self._sealing = sealing
+        else:
+            self._retry_at = time.monotonic() + _RETRY_SECONDS
 
     def _seal(self, part: Part) -> None:
         self._retry_at = time.monotonic() + _RETRY_SECONDS
@@ -228,7 +231,10 @@ class Writer:
 
     def _sealed(self, part: Part) -> None:
         """Puts a part's rows into a segment. Its log goes when nothing needs it any more."""
-        segment = _segment_of(part, self._folder, self._describe, self._shelf)
+        try:
+            segment = _segment_of(part, self._folder, self._describe, self._shelf)
+        except OSError as error:
+            raise failure("a log cannot be sealed", part.log, error) from error
         if part.extent is not None:
             self._seen.flush(through=part.extent.last_seq + 1)
         self._shelf.sealed(part.log, segment)
@@ -249,10 +255,20 @@ class Writer:
             return
         self._tidy_at = time.monotonic() + _TIDY_SECONDS
         self._seen.set_apart()
-        self._tidying = threading.Thread(
+        tidying = threading.Thread(
             target=self._tidy, args=(self._seen, self._shelf.next_seq), name="keys"
         )
-        self._tidying.start()
+        if self._starts(tidying):
+            self._tidying = tidying
+
+    def _starts(self, thread: threading.Thread) -> bool:
+        """Whether there is room for one more thread; if not, that is its trouble."""
+        try:
+            thread.start()
+        except RuntimeError as error:
+            self._shelf.troubles[thread.name] = f"{thread.name}: {error}"
+            return False
+        return True
 
     def _tidy(self, seen: Seen, through: int) -> None:
         def step() -> None:
@@ -269,6 +285,9 @@ class Writer:
             step()
         except StoreError as error:
             self._shelf.troubles[name] = str(error)
+            return False
+        except Exception as error:  # noqa: BLE001  # a bug, too, must be seen, and end no thread
+            self._shelf.troubles[name] = f"{name}: {type(error).__name__}: {error}"
             return False
         self._shelf.troubles.pop(name, None)
         return True
