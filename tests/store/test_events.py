@@ -320,6 +320,75 @@ def test_the_oldest_go_first_by_age_and_by_size(tmp_path: Path) -> None:
     shut(store)
 
 
+def hourly(path: Path, options: StoreOptions) -> EventStore:
+    """Four segments of ten rows, an hour apart."""
+    clock = Clock()
+    store = opened(path, clock=clock, options=options)
+    for hour in range(4):
+        for half in range(2):
+            first = hour * 10 + half * 5
+            clock.now_us = START_US + (hour * 3600 + half * 60) * SECOND_US
+            store.append([incoming(*range(first, first + 5))])
+        store.seal()
+    return store
+
+
+HOUR_US = 3600 * SECOND_US
+
+
+@pytest.mark.parametrize(
+    ("bounds", "first_kept"),
+    [
+        ({}, 40),
+        ({"keep_seq": 40}, 40),
+        ({"keep_seq": 39}, 30),
+        ({"keep_seq": 20}, 20),
+        ({"keep_seq": 0}, 0),
+        ({"keep_arrival_us": START_US + 3 * HOUR_US + 60 * SECOND_US + 2}, 40),
+        ({"keep_arrival_us": START_US + 3 * HOUR_US + 60 * SECOND_US + 1}, 30),
+        ({"keep_arrival_us": START_US + 2 * HOUR_US}, 20),
+        ({"keep_seq": 35, "keep_arrival_us": START_US + HOUR_US}, 10),
+        ({"keep_seq": 15, "keep_arrival_us": START_US + 3 * HOUR_US}, 10),
+    ],
+)
+def test_what_was_not_judged_yet_does_not_grow_old(
+    tmp_path: Path, bounds: dict[str, int], first_kept: int
+) -> None:
+    store = hourly(tmp_path, StoreOptions(keep_seconds=3600))
+    retired = store.retire(START_US + 30 * HOUR_US, **bounds)
+    assert ids_in(store) == ids(range(first_kept, 40))
+    assert (retired.segments, retired.events) == (first_kept // 10, first_kept)
+    assert retired.held_events == 40 - first_kept
+    assert retired.held_segments == 4 - first_kept // 10
+    assert (retired.unjudged_events, store.faults) == (0, [])
+    shut(store)
+
+
+@pytest.mark.parametrize(
+    ("bounds", "lost"),
+    [
+        ({}, 0),
+        ({"keep_seq": 30}, 0),
+        ({"keep_seq": 24}, 6),
+        ({"keep_arrival_us": START_US + 2 * HOUR_US + 60 * SECOND_US}, 5),
+        ({"keep_seq": 29, "keep_arrival_us": START_US + 2 * HOUR_US}, 10),
+        ({"keep_seq": 0}, 30),
+    ],
+)
+def test_for_want_of_room_it_goes_last_and_that_is_told(
+    tmp_path: Path, bounds: dict[str, int], lost: int
+) -> None:
+    shut(hourly(tmp_path, StoreOptions()))
+    size = sum(path.stat().st_size for path in (tmp_path / "events").rglob("*.*"))
+    store = opened(tmp_path, options=StoreOptions(keep_bytes=size // 3))
+    retired = store.retire(START_US, **bounds)
+    assert ids_in(store) == ids(range(30, 40))
+    assert (retired.events, retired.unjudged_events, retired.held_events) == (30, lost, 0)
+    assert len(store.faults) == (lost > 0)
+    assert not lost or store.faults[0].startswith(f"{lost} events were removed for want of room")
+    shut(store)
+
+
 def test_stats_count_what_there_is(store: EventStore, tmp_path: Path) -> None:
     told = store.stats()
     assert (told.events, told.segments, told.open_rows) == (100, 2, 60)

@@ -245,6 +245,24 @@ def read_keys(path: Path) -> Iterator[Keys]:
             yield keys_in(batch)
 
 
+def rows_from(path: Path, *, seq: int | None, arrival_us: int | None) -> int | None:
+    """How many rows of a Parquet file are at or beyond either; None where it cannot be read."""
+    count = 0
+    try:
+        with pq.ParquetFile(str(path)) as file:
+            for batch in file.iter_batches(columns=["seq", "arrival"], batch_size=1 << 16):
+                seqs, arrivals = batch.column("seq"), batch.column("arrival").cast(pa.int64())
+                meets = pa.repeat(pa.scalar(value=False), batch.num_rows)
+                if seq is not None:
+                    meets = pc.or_(meets, pc.greater_equal(seqs, seq))
+                if arrival_us is not None:
+                    meets = pc.or_(meets, pc.greater_equal(arrivals, arrival_us))
+                count += meets.true_count
+    except (pa.ArrowException, OSError):
+        return None
+    return count
+
+
 def keys_in(batch: Batch) -> Keys:
     """Those of the rows of a batch."""
     return Keys(

@@ -148,9 +148,16 @@ class EventStore:
         """Until nothing goes on in the background, sealing say."""
         self._writing.wait()
 
-    def retire(self, now_us: int) -> Retired:
-        """Removes what is kept no longer."""
-        return self._writing.retire(now_us)
+    def retire(
+        self, now_us: int, *, keep_seq: int | None = None, keep_arrival_us: int | None = None
+    ) -> Retired:
+        """Removes what is kept no longer.
+
+        Rows from `keep_seq` on, or that arrived at `keep_arrival_us` or later, were not judged
+        yet. However old they are, they go only where the rest is still too large without all
+        others, and that is told in `faults`.
+        """
+        return self._writing.retire(now_us, keep_seq=keep_seq, keep_arrival_us=keep_arrival_us)
 
     def frames(
         self,

@@ -12,7 +12,7 @@ from barrelman.errors import Place, StoreError
 from barrelman.records.frozen import frozen
 from barrelman.records.rows import Row
 from barrelman.store.bounds import Bounds
-from barrelman.store.columns import Batch, Keys, batch_of, keys_in, own_time, read_keys
+from barrelman.store.columns import Batch, Keys, batch_of, keys_in, own_time, read_keys, rows_from
 from barrelman.store.folder import DataFolder, failure, sync_folder
 from barrelman.store.frames import Block, Head
 from barrelman.store.log import GROUP_BYTES, LogWriter
@@ -52,6 +52,31 @@ class Retired(NamedTuple):
     events: int
     size: int
     """Bytes on disk."""
+    unjudged_events: int = 0
+    """Of `events`, those that went for want of room before anyone judged them."""
+    held_segments: int = 0
+    """Of age, and kept all the same: not all of their rows were judged."""
+    held_events: int = 0
+
+
+class _Unjudged(NamedTuple):
+    """Rows at or beyond either were not judged yet."""
+
+    seq: int | None
+    arrival_us: int | None
+
+    def has_some_of(self, segment: Segment) -> bool:
+        extent = segment.extent
+        return (self.seq is not None and extent.last_seq >= self.seq) or (
+            self.arrival_us is not None and extent.arrival_us[1] >= self.arrival_us
+        )
+
+    def count_in(self, segment: Segment) -> int:
+        """As exactly as the columns can still be read."""
+        if not self.has_some_of(segment):
+            return 0
+        found = rows_from(segment.columns, seq=self.seq, arrival_us=self.arrival_us)
+        return segment.rows if found is None else found
 
 
 @frozen
@@ -147,23 +172,45 @@ class Writer:
             if each is not None:
                 each.join()
 
-    def retire(self, now_us: int) -> Retired:
+    def retire(
+        self, now_us: int, *, keep_seq: int | None = None, keep_arrival_us: int | None = None
+    ) -> Retired:
         """Removes the oldest segments: by age, then until the rest is small enough."""
+        unjudged = _Unjudged(keep_seq, keep_arrival_us)
         view = self._shelf.view()
-        gone = []
+        gone: list[Segment] = []
+        held: list[Segment] = []
+        lost = 0
         size = sum(each.size for each in view.segments) + size_of([p.log for p in view.parts])
-        oldest_us = None
-        if self._options.keep_seconds is not None:
-            oldest_us = now_us - self._options.keep_seconds * 1_000_000
-        for segment in view.segments:
-            is_old = oldest_us is not None and segment.extent.arrival_us[1] < oldest_us
-            is_large = self._options.keep_bytes is not None and size > self._options.keep_bytes
-            if not (is_old or is_large):
-                break
-            self._remove(segment)
-            size -= segment.size
-            gone.append(segment)
-        return Retired(len(gone), sum(each.rows for each in gone), sum(each.size for each in gone))
+        try:
+            for segment in view.segments:
+                is_large = self._options.keep_bytes is not None and size > self._options.keep_bytes
+                if not (is_large or self._is_old(segment, now_us)):
+                    break
+                if not is_large and unjudged.has_some_of(segment):
+                    held.append(segment)
+                    continue
+                count = unjudged.count_in(segment)
+                self._remove(segment)
+                lost += count
+                size -= segment.size
+                gone.append(segment)
+        finally:
+            if lost:
+                text = f"{lost} events were removed for want of room before they were judged"
+                self._shelf.fault(f"{text}, the last of segment {gone[-1].stem.name}")
+        return Retired(
+            len(gone),
+            sum(each.rows for each in gone),
+            sum(each.size for each in gone),
+            lost,
+            len(held),
+            sum(each.rows for each in held),
+        )
+
+    def _is_old(self, segment: Segment, now_us: int) -> bool:
+        seconds = self._options.keep_seconds
+        return seconds is not None and segment.extent.arrival_us[1] < now_us - seconds * 1_000_000
 
     def _remove(self, segment: Segment) -> None:
         """Readers that still have it in view look anew, and must not find it then."""
