@@ -89,7 +89,7 @@ def pruned(query: str) -> Pruned:
         ("user.name:eve", Equals("user", "eve"), True),
         ("kubernetes.audit.user.username:eve", Equals("user", "eve"), True),
         ("user.name:*", Not(IsNull("user")), True),
-        ("user.name:e*e", Wildcard("user", "e*e"), False),
+        ("user.name:e*e", Wildcard("user", "e*e"), True),
         ("event.action:get", Equals("verb", "get"), True),
         ("kubernetes.audit.responseStatus.code:404", Equals("status", 404), True),
         ("kubernetes.audit.responseStatus.code:0404", ALWAYS, False),
@@ -101,7 +101,7 @@ def pruned(query: str) -> Pruned:
         ("userAgent:curl", ALWAYS, False),
         ("not user.name:eve", Not(Equals("user", "eve")), True),
         ("not source.ip:10.0.0.1", ALWAYS, False),
-        ("not user.name:e*e", ALWAYS, False),
+        ("not user.name:e*e", Not(Wildcard("user", "e*e")), True),
         (
             "user.name:eve and event.action:get",
             And((Equals("user", "eve"), Equals("verb", "get"))),

@@ -54,7 +54,7 @@ def run_search(
         if count:
             number = found.count(query, since_us=since_us, until_us=until_us, clusters=clusters)
             sys.stdout.write(f"{number}\n")
-            return 1 if number else 0
+            return _code(number, store)
         events = found.each(
             query,
             since_us=since_us,
@@ -65,7 +65,14 @@ def run_search(
         shown = islice(events, most) if most is not None else events
         as_table = format_ == "table" or (format_ is None and sys.stdout.isatty())
         printed = _print_table(shown) if as_table else _print_lines(shown)
-    return 1 if printed else 0
+        return _code(printed, store)
+
+
+def _code(found: int, store: EventStore) -> int:
+    """What is damaged could not be searched: that is said, and no clean "nothing found"."""
+    for fault in store.faults:
+        sys.stderr.write(readable(f"barrelman: damaged: {fault}") + "\n")
+    return 2 if store.faults else 1 if found else 0
 
 
 def _limit(text: str) -> int | None:

@@ -106,7 +106,8 @@ def _leaf(name: str, value: object, catalogue: Catalogue) -> Pruned:
     if isinstance(value, Pattern) and not value.ignore_case:
         pieces = [_spell(token) for token in value.tokens]
         if None not in pieces:
-            return Pruned(Wildcard(column, "".join(piece or "" for piece in pieces)), False)
+            pattern = "".join(piece or "" for piece in pieces)
+            return Pruned(Wildcard(column, pattern), is_exact=True)
     return _NO_HELP
 
 

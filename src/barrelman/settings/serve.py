@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import BinaryIO, Final
 
 from barrelman.detection.rows import describe
-from barrelman.errors import InputError
+from barrelman.errors import InputError, Place, StoreError
 from barrelman.records.frozen import frozen
 from barrelman.rules.exceptions import ExceptionSet
 from barrelman.service.clock import Clock
@@ -55,7 +55,7 @@ def open_service(
     process's, or damaged beyond mending, and UsageError for what cannot be as it was asked for.
     """
     wanted = unique_names([*sink_settings(config), *sinks])
-    with contextlib.ExitStack() as undo:
+    with contextlib.ExitStack() as undo, _told(config.store.data):
         folder = undo.enter_context(DataFolder.open(config.store.data))
         database = Database.open(folder.database, now_us=wall_us())
         undo.callback(database.close)
@@ -80,6 +80,17 @@ def open_service(
         undo.pop_all()  # from here on they are the service's
     service.followers += (_follower(service, each) for each in config.intake.files)
     return service
+
+
+@contextlib.contextmanager
+def _told(folder: str) -> Iterator[None]:
+    """A full disk at the start, or one that fails, in words and with the path."""
+    try:
+        yield
+    except OSError as error:
+        reason = error.strerror or str(error)
+        place = Place(str(error.filename or folder))
+        raise StoreError(f"the data folder cannot be used: {reason}", place=place) from error
 
 
 def sink_settings(config: Config) -> list[SinkSettings]:
