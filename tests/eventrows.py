@@ -71,12 +71,22 @@ def incoming(*numbers: int, cluster: str = "c", **members: Any) -> Incoming:
 
 
 def opened(
-    path: Path, *, clock: Clock | None = None, options: StoreOptions | None = None
+    path: Path,
+    *,
+    clock: Clock | None = None,
+    options: StoreOptions | None = None,
+    at_least_seq: int = 0,
 ) -> EventStore:
     """The store of a folder; `shut` closes both."""
     folder = DataFolder.open(path)
     try:
-        return EventStore.open(folder, clock=clock or Clock(), describe=describe, options=options)
+        return EventStore.open(
+            folder,
+            clock=clock or Clock(),
+            describe=describe,
+            options=options,
+            at_least_seq=at_least_seq,
+        )
     except BaseException:
         folder.close()
         raise

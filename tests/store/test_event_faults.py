@@ -4,6 +4,7 @@ import errno
 import json
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -17,6 +18,7 @@ import pytest
 from eventrows import (
     START_US,
     Clock,
+    describe,
     ids,
     ids_in,
     incoming,
@@ -160,6 +162,7 @@ def test_a_log_cut_at_any_byte_loses_only_what_was_cut(tmp_path: Path) -> None:
     log = two_commits(tmp_path)
     content = log.read_bytes()
     ends = [each.end for each in read_records(log)]
+    (tmp_path / "seen.db").unlink()  # killed before the keys were written
     for length in [*range(ends[0] - 3, len(content), 23), *ends]:
         log.write_bytes(content[:length])
         store = opened(tmp_path)
@@ -171,6 +174,147 @@ def test_a_log_cut_at_any_byte_loses_only_what_was_cut(tmp_path: Path) -> None:
         # What was cut off is no second delivery when it comes again.
         shut(store)
         (tmp_path / "seen.db").unlink()
+
+
+def ten_commits(path: Path) -> Path:
+    store = opened(path)
+    for start in range(0, 100, 10):
+        store.append([incoming(*range(start, start + 10))])
+    shut(store)
+    (log,) = (path / "log").iterdir()
+    return log
+
+
+def cut_to(log: Path, commits: int, *, torn: int) -> None:
+    """Leaves so many commits, and as many bytes of the next."""
+    end = list(read_records(log))[commits].end
+    with open(log, "r+b") as file:
+        file.truncate(end + torn)
+
+
+@pytest.mark.parametrize("torn", [0, 30])
+@pytest.mark.parametrize("commits", [0, 4, 9])
+def test_acknowledged_rows_that_were_cut_off_are_told_and_new_when_they_come_again(
+    tmp_path: Path, commits: int, torn: int
+) -> None:
+    log = ten_commits(tmp_path)
+    cut_to(log, commits, torn=torn)
+    count = commits * 10
+    store = opened(tmp_path)
+    assert store.notes == []
+    (fault,) = store.faults
+    assert fault.startswith(f"{100 - count} acknowledged events were lost")
+    assert (tmp_path / "damaged").exists() == (torn > 0)
+    assert (store.next_seq, ids_in(store)) == (100, ids(range(count)))
+    shut(store)
+    store = opened(tmp_path)
+    assert (store.notes, store.faults, store.next_seq) == ([], [], 100)
+    (stored,) = store.append([incoming(*range(100))])
+    assert (stored.first_seq, stored.kept) == (
+        100,
+        list(range(count, 100)) if count else range(100),
+    )
+    assert ids_in(read_only(tmp_path)) == ids_in(store) == ids(range(100))
+    store.seal()
+    assert ids_in(store) == ids(range(100))
+    assert [ref.seq for ref in store.select(Always())] == [
+        *range(count),
+        *range(100, 200 - count),
+    ]
+    shut(store)
+    store = opened(tmp_path)
+    assert (store.notes, store.faults) == ([], [])
+    assert store.append([incoming(*range(101))])[0].kept == [100]
+    shut(store)
+
+
+def test_keys_after_a_loss_are_entered_after_a_kill(tmp_path: Path) -> None:
+    log = ten_commits(tmp_path)
+    cut_to(log, 9, torn=30)
+    store = opened(tmp_path)
+    store.append([incoming(*range(200, 205))])
+    copy = tmp_path.with_name(tmp_path.name + "-copy")
+    shutil.copytree(tmp_path, copy)  # as it is when the process is killed here
+    shut(store)
+    store = opened(copy)
+    assert store.faults == []
+    assert store.append([incoming(*range(190, 206))])[0].kept == [*range(10), 15]
+    shut(store)
+
+
+def test_what_the_caller_knows_of_is_lost_where_it_is_not_found(tmp_path: Path) -> None:
+    log = ten_commits(tmp_path)
+    cut_to(log, 9, torn=30)
+    (tmp_path / "seen.db").unlink()
+    store = opened(tmp_path, at_least_seq=95)
+    (fault,) = store.faults
+    assert fault.startswith("5 acknowledged events were lost")
+    assert store.next_seq == 95
+    shut(store)
+    store = opened(tmp_path, at_least_seq=95)
+    assert (store.faults, store.notes, store.next_seq) == ([], [], 95)
+    shut(store)
+    empty = opened(tmp_path / "empty", at_least_seq=7)
+    assert (len(empty.faults), empty.next_seq) == (1, 7)
+    assert empty.append([incoming(1)])[0].first_seq == 7
+    shut(empty)
+
+
+LOSSES: dict[str, Callable[[Path], object]] = {
+    "lines cut": lambda s: cut(ending(s, ".zst"), 0.5),
+    "lines gone": lambda s: ending(s, ".zst").unlink(),
+    "lines empty": lambda s: cut(ending(s, ".zst"), 0),
+}
+
+
+@pytest.mark.parametrize("how", LOSSES)
+def test_lost_rows_of_a_segment_are_new_when_they_come_again(tmp_path: Path, how: str) -> None:
+    stem = sealed(tmp_path)
+    LOSSES[how](stem)
+    store = opened(tmp_path)
+    assert len(store.faults) == 1
+    held = len(ids_in(store))
+    assert held < 601
+    (stored,) = store.append([incoming(*range(601))])
+    assert (len(stored.kept), stored.first_seq) == (601 - held, 601)
+    assert sorted(ids_in(store)) == sorted(ids(range(601)))
+    shut(store)
+
+
+def test_a_loss_is_not_forgotten_by_a_start_that_is_killed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, steps, lost = tmp_path / "0", 0, True
+    while lost:
+        path = tmp_path / str(steps)
+        LOSSES["lines cut"](sealed(path))
+        lost = False
+        with monkeypatch.context() as patch:
+            end_after(patch, steps)
+            folder = DataFolder.open(path)
+            try:
+                store = EventStore.open(folder, clock=Clock(), describe=describe)
+                store.close()
+            except Killed:
+                lost = True
+        folder.close()
+        store = opened(path)
+        store.append([incoming(*range(601))])
+        assert sorted(ids_in(store)) == sorted(ids(range(601))), steps
+        shut(store)
+        steps += 1
+    assert steps > 2
+
+
+def test_rows_of_a_broken_commit_are_new_when_they_come_again(tmp_path: Path) -> None:
+    log = ten_commits(tmp_path)
+    break_record(log, 4)
+    store = opened(tmp_path)
+    assert store.append([incoming(*range(100))])[0].kept == list(range(30, 40))
+    shut(store)
+    store = opened(tmp_path)
+    assert store.append([incoming(*range(100))])[0].kept == []
+    shut(store)
 
 
 def test_what_was_cut_off_is_new_when_it_comes_again(tmp_path: Path) -> None:

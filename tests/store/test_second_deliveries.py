@@ -128,6 +128,23 @@ def test_a_key_without_a_time_that_is_entered_again_is_as_new(seen: Seen) -> Non
     assert seen.again(untimed(1)) == {0}
 
 
+def test_all_keys_are_forgotten_and_not_how_many_there_were(tmp_path: Path) -> None:
+    seen = Seen.open(tmp_path / "seen.db")
+    seen.enter([*keys(1), *untimed(2)], arrival_us=5)
+    flush(seen, through=7)
+    seen.clear(acknowledged_seq=9)
+    for _ in range(2):
+        assert seen.again([*keys(1), *untimed(2)]) == set()
+        assert (seen.through, seen.acknowledged_seq) == (0, 9)
+        seen.close()
+        seen = Seen.open(tmp_path / "seen.db")
+    seen.enter(keys(1), arrival_us=5)
+    flush(seen, through=12)
+    assert (seen.through, seen.acknowledged_seq) == (12, 12)
+    assert seen.forget(9) == 1
+    seen.close()
+
+
 def test_what_cannot_be_written_stays_in_sight(tmp_path: Path) -> None:
     seen = Seen.open(tmp_path / "seen.db")
     seen.enter(keys(1), arrival_us=5)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Collection, Iterator, Sequence
 from types import TracebackType
 from typing import NamedTuple, Self
@@ -15,7 +16,7 @@ from barrelman.store.frames import Frame, clipped, frame_of
 from barrelman.store.log import LogWriter
 from barrelman.store.lookup import Lookup, StoredLine
 from barrelman.store.part import OpenPart
-from barrelman.store.recovery import recover
+from barrelman.store.recovery import Found, open_seen, recover
 from barrelman.store.search import By, Count, Order, RowRef
 from barrelman.store.searcher import Searcher
 from barrelman.store.segments import Describe
@@ -81,35 +82,36 @@ class EventStore:
         clock: Callable[[], int],
         describe: Describe,
         options: StoreOptions | None = None,
+        at_least_seq: int = 0,
     ) -> EventStore:
         """Opens what is there, and mends it where the last process did not end well.
 
-        `describe` decodes a line again. What was lost by damage is told in `faults`.
+        `describe` decodes a line again. What was lost by damage is told in `faults`. The caller
+        may know, as it judged them, that all rows before `at_least_seq` were stored: what of them
+        is not found is lost, and no other row gets their seqs.
         """
         options = options or StoreOptions()
         if folder.read_only:
             foreign = ForeignShelf(folder, describe=describe)
             return cls(folder, foreign, None, _searcher(folder, foreign, describe, options))
-        found = recover(folder, describe)
-        if found.parts:
-            log = LogWriter.resume(found.parts[-1].log, size=found.last_size)
-        else:
-            log = LogWriter.create(
-                folder.log, first_seq=found.next_seq, arrival_us=found.last_arrival_us
+        with contextlib.ExitStack() as undo:
+            broken: list[str] = []
+            seen = open_seen(folder, broken.append)
+            undo.callback(seen.close)
+            found = recover(folder, describe, seen=seen, at_least_seq=at_least_seq)
+            log, parts = _log_of(folder, found)
+            undo.callback(log.close)
+            shelf = Shelf(
+                segments=found.segments,
+                parts=parts,
+                next_seq=found.next_seq,
+                last_us=found.last_arrival_us,
             )
-        parts = found.parts or [OpenPart(log.path)]
-        shelf = Shelf(
-            segments=found.segments,
-            parts=parts,
-            next_seq=found.next_seq,
-            last_us=found.last_arrival_us,
-        )
-        shelf.faults += found.faults
-        try:
-            writer = Writer(folder, shelf, log, clock=clock, describe=describe, options=options)
-        except BaseException:
-            log.close()
-            raise
+            shelf.faults += [*broken, *found.faults]
+            writer = Writer(
+                folder, shelf, log, seen, clock=clock, describe=describe, options=options
+            )
+            undo.pop_all()  # they are the writer's now
         store = cls(folder, shelf, writer, _searcher(folder, shelf, describe, options))
         store.notes += found.notes
         return store
@@ -308,6 +310,14 @@ class EventStore:
         gap = broken.gap
         rows = "events" if gap.head is None else f"{gap.head.rows} events"
         self._shelf.fault(f"{broken.path.name}: {rows} at {gap.at:,} are broken")
+
+
+def _log_of(folder: DataFolder, found: Found) -> tuple[LogWriter, list[OpenPart]]:
+    """The log that rows are added to, and all parts up to it."""
+    if found.last_size is not None:
+        return LogWriter.resume(found.parts[-1].log, size=found.last_size), found.parts
+    log = LogWriter.create(folder.log, first_seq=found.next_seq, arrival_us=found.last_arrival_us)
+    return log, [*found.parts, OpenPart(log.path)]
 
 
 def _searcher(

@@ -9,7 +9,9 @@ from pathlib import Path
 from typing import NamedTuple
 
 from barrelman.errors import Place, StoreError
+from barrelman.records.rows import Row
 from barrelman.store.bounds import Extent
+from barrelman.store.columns import own_time
 from barrelman.store.folder import failure, sync_folder
 from barrelman.store.frames import (
     Block,
@@ -68,13 +70,16 @@ class LogWriter:
 
     @classmethod
     def resume(cls, path: Path, *, size: int) -> LogWriter:
-        """Goes on in a file after its first `size` bytes; what follows them is cut off."""
+        """Goes on in a file after its first `size` bytes; what follows them is cut off.
+
+        Those bytes are durable then: the one who wrote them may have been killed before they were.
+        """
         try:
             handle = os.open(path, os.O_RDWR | os.O_CLOEXEC)
         except OSError as error:
             raise failure("the log cannot be written", path, error) from error
         writer = cls(path, handle, size)
-        writer._is_torn = os.fstat(handle).st_size != size
+        writer._is_torn = True
         try:
             writer._mend()
         except BaseException:
@@ -173,6 +178,22 @@ def skim(path: Path, groups: list[Group], *, at: int) -> int:
     return at
 
 
+def blocks_of_rows(
+    rows: Sequence[Row], runs: Sequence[tuple[str, int]], *, first_seq: int, arrival_us: int
+) -> Iterator[Block]:
+    """Rows as blocks of about the size that is read at once."""
+    names = [(cluster, end) for cluster, end in _ends(runs)]
+    start = size = 0
+    for at, row in enumerate(rows):
+        size += len(row.line) + (len(row.wrapper) if row.wrapper else 0)
+        if size >= GROUP_BYTES or at + 1 == len(rows):
+            some = rows[start : at + 1]
+            clusters = _between(names, start, at + 1)
+            yield _block(some, clusters, first_seq=first_seq + start, arrival_us=arrival_us)
+            start = at + 1
+            size = 0
+
+
 def _write_all(handle: int, content: bytes, at: int) -> None:
     view = memoryview(content)
     while view:
@@ -190,3 +211,42 @@ def first_seq_of(path: Path) -> int:
     if not _is_log(path):
         raise StoreError("no name of a log", place=Place(str(path)))
     return int(path.stem)
+
+
+def _block(
+    rows: Sequence[Row], clusters: list[tuple[str, int]], *, first_seq: int, arrival_us: int
+) -> Block:
+    lines = b"\n".join([*[row.line for row in rows], b""])
+    if lines.count(b"\n") != len(rows):
+        raise ValueError("a line holds a line feed")
+    times = [time_us for row in rows if (time_us := own_time(row)) is not None]
+    head = Head(
+        first_seq,
+        len(rows),
+        [(arrival_us, len(rows))],
+        clusters,
+        (min(times), max(times)) if times else None,
+        len(rows) - len(times),
+        len(lines),
+    )
+    wrappers = {at: row.wrapper for at, row in enumerate(rows) if row.wrapper is not None}
+    return Block(head, lines, wrappers)
+
+
+def _ends(runs: Sequence[tuple[str, int]]) -> Iterator[tuple[str, int]]:
+    end = 0
+    for cluster, count in runs:
+        end += count
+        yield cluster, end
+
+
+def _between(ends: Sequence[tuple[str, int]], start: int, stop: int) -> list[tuple[str, int]]:
+    """The runs of some rows, from the ends of all runs."""
+    runs = []
+    for cluster, end in ends:
+        if end > start:
+            runs.append((cluster, min(end, stop) - start))
+            start = min(end, stop)
+        if start == stop:
+            break
+    return runs

@@ -43,6 +43,7 @@ _FORGET_UNTIMED = """DELETE FROM untimed WHERE k IN
     (SELECT k FROM untimed WHERE last_us < :before LIMIT :count)"""
 _LAST = """INSERT INTO minutes VALUES (?, ?)
     ON CONFLICT (minute) DO UPDATE SET last_us = max(last_us, excluded.last_us)"""
+_ACKNOWLEDGED = "INSERT OR REPLACE INTO state VALUES ('acknowledged', :seq)"
 _THROUGH = "INSERT OR REPLACE INTO state VALUES ('through', :seq)"
 _SCHEMA = """
     CREATE TABLE IF NOT EXISTS seen (k BLOB PRIMARY KEY) WITHOUT ROWID;
@@ -78,7 +79,8 @@ class Seen:
         self._older_lock = threading.Lock()
         self._newest = _Waiting()
         self._older: tuple[_Waiting, ...] = ()
-        self._through = self._read_through()
+        self._through = self._state("through")
+        self._acknowledged_seq = self._state("acknowledged")
         self.is_corrupt = False
         """Whether the file was found to be broken."""
 
@@ -103,6 +105,11 @@ class Seen:
     def through(self) -> int:
         """The keys of all rows before this seq are on disk."""
         return self._through
+
+    @property
+    def acknowledged_seq(self) -> int:
+        """All rows before this seq were stored once, and that was told."""
+        return max(self._through, self._acknowledged_seq)
 
     @property
     def is_due(self) -> bool:
@@ -179,6 +186,23 @@ class Seen:
                 before_us
             )
 
+    def clear(self, *, acknowledged_seq: int) -> None:
+        """Forgets all keys that are on disk, but not how many rows there have been."""
+        with self._lock:
+            steps = ["DELETE FROM seen", "DELETE FROM minutes", "DELETE FROM untimed"]
+            self._do(self._writing, "BEGIN IMMEDIATE")
+            try:
+                for each in steps:
+                    self._do(self._writing, each)
+                self._do(self._writing, _THROUGH, {"seq": 0})
+                self._do(self._writing, _ACKNOWLEDGED, {"seq": acknowledged_seq})
+                self._do(self._writing, "COMMIT")
+            except StoreError:
+                self._undo()
+                raise
+            self._through = 0
+            self._acknowledged_seq = acknowledged_seq
+
     def close(self) -> None:
         """Lets go of the file; what waits is in the log."""
         self._asking.close()
@@ -218,8 +242,8 @@ class Seen:
             raise
         self._through = through
 
-    def _read_through(self) -> int:
-        found = self._writing.execute("SELECT value FROM state WHERE name = 'through'").fetchone()
+    def _state(self, name: str) -> int:
+        found = self._writing.execute("SELECT value FROM state WHERE name = ?", (name,)).fetchone()
         return 0 if found is None else int(found[0])
 
     def _do(

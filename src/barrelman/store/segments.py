@@ -18,6 +18,7 @@ from barrelman.store.columns import (
     appended,
     batch_of,
     read_meta,
+    rows_from,
     unplain_in,
     write_parquet,
 )
@@ -62,6 +63,27 @@ class Segment(NamedTuple):
     def columns(self) -> Path:
         """Its columns. Where this file is, the segment is published."""
         return _with_ending(self.stem, ".parquet")
+
+
+class Unjudged(NamedTuple):
+    """Rows at or beyond either were not judged yet."""
+
+    seq: int | None
+    arrival_us: int | None
+
+    def has_some_of(self, segment: Segment) -> bool:
+        """Whether a segment holds such rows."""
+        extent = segment.extent
+        return (self.seq is not None and extent.last_seq >= self.seq) or (
+            self.arrival_us is not None and extent.arrival_us[1] >= self.arrival_us
+        )
+
+    def count_in(self, segment: Segment) -> int:
+        """How many it holds; all, where its columns cannot be read."""
+        if not self.has_some_of(segment):
+            return 0
+        found = rows_from(segment.columns, seq=self.seq, arrival_us=self.arrival_us)
+        return segment.rows if found is None else found
 
 
 class Rebuilt(NamedTuple):
@@ -152,8 +174,17 @@ def records_of(segment: Segment, bounds: Bounds) -> Iterator[Record | Gap]:
         yield from records_within(handle, bounds, end=os.fstat(handle).st_size)
 
 
-def rebuild(stem: Path, describe: Describe, *, damaged: Path) -> Rebuilt:
-    """Makes a segment anew out of the whole records of its lines; what was broken is put aside."""
+def rebuild(
+    stem: Path,
+    describe: Describe,
+    *,
+    damaged: Path,
+    before_loss: Callable[[], object] = lambda: None,
+) -> Rebuilt:
+    """Makes a segment anew out of the whole records of its lines; what was broken is put aside.
+
+    Where rows are lost, `before_loss` is called before the files tell no more of it.
+    """
     lines, columns = _with_ending(stem, ".zst"), _with_ending(stem, ".parquet")
     gaps: list[Gap] = []
     made: list[Batch] = []
@@ -164,6 +195,9 @@ def rebuild(stem: Path, describe: Describe, *, damaged: Path) -> Rebuilt:
             handle = file.fileno()
             blocks = described(_whole(handle, gaps), describe, made)
             segment = _rewritten(stem, blocks, made)
+            lost = _lost(stem, segment)
+            if lost != 0:
+                before_loss()
             if gaps:
                 put_aside(lines, damaged)
             if segment is not None:
@@ -175,7 +209,7 @@ def rebuild(stem: Path, describe: Describe, *, damaged: Path) -> Rebuilt:
                 lines.unlink(missing_ok=True)
     except OSError as error:
         raise failure("a segment cannot be made anew", stem, error) from error
-    return Rebuilt(segment, _lost(stem, segment))
+    return Rebuilt(segment, lost)
 
 
 def described(blocks: Iterator[Block], describe: Describe, made: list[Batch]) -> Iterator[Block]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sqlite3
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -12,13 +11,22 @@ from barrelman.errors import Place, StoreError
 from barrelman.records.frozen import frozen
 from barrelman.records.rows import Row
 from barrelman.store.bounds import Bounds
-from barrelman.store.columns import Batch, Keys, batch_of, keys_in, own_time, read_keys, rows_from
+from barrelman.store.columns import Batch, Keys, batch_of, keys_in, own_time, read_keys
 from barrelman.store.folder import DataFolder, failure, sync_folder
-from barrelman.store.frames import Block, Head
-from barrelman.store.log import GROUP_BYTES, LogWriter
+from barrelman.store.frames import Block
+from barrelman.store.log import LogWriter, blocks_of_rows
 from barrelman.store.part import OpenPart, Part
+from barrelman.store.recovery import open_seen
 from barrelman.store.seen import KEEP_US, Seen, key_of, keys_of
-from barrelman.store.segments import Describe, Segment, described, publish, put_aside, remove
+from barrelman.store.segments import (
+    Describe,
+    Segment,
+    Unjudged,
+    described,
+    publish,
+    put_aside,
+    remove,
+)
 from barrelman.store.shelf import Shelf
 from barrelman.store.view import Broken, part_blocks, size_of
 
@@ -59,26 +67,6 @@ class Retired(NamedTuple):
     held_events: int = 0
 
 
-class _Unjudged(NamedTuple):
-    """Rows at or beyond either were not judged yet."""
-
-    seq: int | None
-    arrival_us: int | None
-
-    def has_some_of(self, segment: Segment) -> bool:
-        extent = segment.extent
-        return (self.seq is not None and extent.last_seq >= self.seq) or (
-            self.arrival_us is not None and extent.arrival_us[1] >= self.arrival_us
-        )
-
-    def count_in(self, segment: Segment) -> int:
-        """As exactly as the columns can still be read."""
-        if not self.has_some_of(segment):
-            return 0
-        found = rows_from(segment.columns, seq=self.seq, arrival_us=self.arrival_us)
-        return segment.rows if found is None else found
-
-
 @frozen
 class StoreOptions:
     """When rows are sealed, how long they are kept, and what searches may take."""
@@ -103,6 +91,7 @@ class Writer:
         folder: DataFolder,
         shelf: Shelf,
         log: LogWriter,
+        seen: Seen,
         *,
         clock: Callable[[], int],
         describe: Describe,
@@ -119,7 +108,8 @@ class Writer:
         self._tidying: threading.Thread | None = None
         self._tidy_at = time.monotonic() + _TIDY_SECONDS
         self._forget_before_us = 0
-        self._seen = self._open_seen()
+        self._seen = seen
+        self._enter_missing(seen)
 
     def append(self, batches: Sequence[Incoming]) -> list[Stored]:
         """One commit, durable on return."""
@@ -133,7 +123,7 @@ class Writer:
         if rows:
             runs = [(each.cluster, len(each.kept)) for each in stored if each.kept]
             first_seq = self._shelf.next_seq
-            blocks = list(_blocks(rows, runs, first_seq=first_seq, arrival_us=arrival_us))
+            blocks = list(blocks_of_rows(rows, runs, first_seq=first_seq, arrival_us=arrival_us))
             batch = batch_of(rows, first_seq=first_seq, arrival_us=arrival_us, clusters=runs)
             places = self._log.append(blocks)
             fresh = [key for at, key in enumerate(keys) if at not in again] if again else keys
@@ -176,7 +166,7 @@ class Writer:
         self, now_us: int, *, keep_seq: int | None = None, keep_arrival_us: int | None = None
     ) -> Retired:
         """Removes the oldest segments: by age, then until the rest is small enough."""
-        unjudged = _Unjudged(keep_seq, keep_arrival_us)
+        unjudged = Unjudged(keep_seq, keep_arrival_us)
         view = self._shelf.view()
         gone: list[Segment] = []
         held: list[Segment] = []
@@ -352,31 +342,16 @@ class Writer:
         """In place of a broken file, a new one with the keys that segments and log hold."""
         self.wait()
         self._seen.close()
-        self._seen = self._open_seen(is_corrupt=True)
-
-    def _open_seen(self, *, is_corrupt: bool = False) -> Seen:
-        """The keys, with those of rows that it does not hold entered again."""
-        path = self._folder.seen
-        try:
-            if is_corrupt:
-                raise sqlite3.DatabaseError
-            seen = Seen.open(path)
-        except sqlite3.OperationalError as error:
-            raise StoreError(f"keys cannot be read: {error}", place=Place(str(path))) from error
-        except sqlite3.DatabaseError:
-            put_aside(path, self._folder.damaged)
-            for each in [path, *(path.with_name(path.name + end) for end in ("-wal", "-shm"))]:
-                each.unlink(missing_ok=True)
-            self._shelf.fault(f"{path.name}: was broken; the keys are taken from the segments")
-            seen = Seen.open(path)
+        seen = open_seen(self._folder, self._shelf.fault, is_corrupt=True)
         try:
             self._enter_missing(seen)
         except BaseException:
             seen.close()
             raise
-        return seen
+        self._seen = seen
 
     def _enter_missing(self, seen: Seen) -> None:
+        """Enters keys of rows that it does not hold."""
         view = self._shelf.view()
         through = seen.through
         since_us = self._shelf.last_arrival_us - KEEP_US
@@ -441,58 +416,3 @@ def _sorted_out(
         )
         rows += given if len(kept) == len(given) else [given[at] for at in kept]
     return stored, rows
-
-
-def _blocks(
-    rows: Sequence[Row], runs: Sequence[tuple[str, int]], *, first_seq: int, arrival_us: int
-) -> Iterator[Block]:
-    """Rows as blocks of about the size that is read at once."""
-    names = [(cluster, end) for cluster, end in _ends(runs)]
-    start = size = 0
-    for at, row in enumerate(rows):
-        size += len(row.line) + (len(row.wrapper) if row.wrapper else 0)
-        if size >= GROUP_BYTES or at + 1 == len(rows):
-            some = rows[start : at + 1]
-            clusters = _between(names, start, at + 1)
-            yield _block(some, clusters, first_seq=first_seq + start, arrival_us=arrival_us)
-            start = at + 1
-            size = 0
-
-
-def _block(
-    rows: Sequence[Row], clusters: list[tuple[str, int]], *, first_seq: int, arrival_us: int
-) -> Block:
-    lines = b"\n".join([*[row.line for row in rows], b""])
-    if lines.count(b"\n") != len(rows):
-        raise ValueError("a line holds a line feed")
-    times = [time_us for row in rows if (time_us := own_time(row)) is not None]
-    head = Head(
-        first_seq,
-        len(rows),
-        [(arrival_us, len(rows))],
-        clusters,
-        (min(times), max(times)) if times else None,
-        len(rows) - len(times),
-        len(lines),
-    )
-    wrappers = {at: row.wrapper for at, row in enumerate(rows) if row.wrapper is not None}
-    return Block(head, lines, wrappers)
-
-
-def _ends(runs: Sequence[tuple[str, int]]) -> Iterator[tuple[str, int]]:
-    end = 0
-    for cluster, count in runs:
-        end += count
-        yield cluster, end
-
-
-def _between(ends: Sequence[tuple[str, int]], start: int, stop: int) -> list[tuple[str, int]]:
-    """The runs of some rows, from the ends of all runs."""
-    runs = []
-    for cluster, end in ends:
-        if end > start:
-            runs.append((cluster, min(end, stop) - start))
-            start = min(end, stop)
-        if start == stop:
-            break
-    return runs
