@@ -449,15 +449,48 @@ def test_columns_that_break_while_it_runs_are_made_anew(tmp_path: Path, how: str
     shut(store)
 
 
-def test_values_that_break_while_it_runs_are_made_anew(tmp_path: Path) -> None:
-    sealed(tmp_path)
-    store = opened(tmp_path)
-    columns = store._shelf.view().segments[0].columns
+def break_values(stem: Path) -> None:
+    """Of the columns all but the end, which is all that is looked at when they are loaded."""
+    columns = ending(stem, ".parquet")
     content = bytearray(columns.read_bytes())
     content[4 : len(content) // 2] = b"\xff" * (len(content) // 2 - 4)
     columns.write_bytes(content)
+
+
+def test_values_that_break_while_it_runs_are_made_anew(tmp_path: Path) -> None:
+    stem = sealed(tmp_path)
+    store = opened(tmp_path)
+    break_values(stem)
     assert store.count(Equals("user", "user-3")).plain == sum(n % 7 == 3 for n in range(601))
     assert len(store.faults) == 1
+    shut(store)
+
+
+@pytest.mark.parametrize("is_running", [True, False])
+def test_keys_are_taken_from_lines_where_columns_are_broken(
+    tmp_path: Path, is_running: bool
+) -> None:
+    stem = sealed(tmp_path)
+    store = opened(tmp_path)
+    break_values(stem)
+    if is_running:
+        store._writing._renew_seen()
+    else:
+        shut(store)
+        (tmp_path / "seen.db").unlink()
+        store = opened(tmp_path)
+    assert store.append([incoming(*range(602))])[0].kept == [601]
+    shut(store)
+
+
+def test_a_segment_that_went_away_does_not_keep_keys_from_being_made_anew(tmp_path: Path) -> None:
+    stem = sealed(tmp_path)
+    store = opened(tmp_path)
+    BREAKS["columns gone"][0](stem)
+    BREAKS["lines gone"][0](stem)
+    store._writing._renew_seen()
+    assert store.append([incoming(*range(300, 602))])[0].kept == [301]
+    assert any(stem.name in fault for fault in store.faults)
     shut(store)
 
 

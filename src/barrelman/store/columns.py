@@ -13,6 +13,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from barrelman.errors import Place, StoreError
 from barrelman.records.rows import Row
 from barrelman.store.bounds import Extent
 
@@ -239,10 +240,16 @@ def is_readable(path: Path) -> bool:
 
 
 def read_keys(path: Path) -> Iterator[Keys]:
-    """Those of the rows of a Parquet file, some thousands at a time."""
-    with pq.ParquetFile(str(path)) as file:
-        for batch in file.iter_batches(columns=["time", "arrival", "key"], batch_size=1 << 14):
-            yield keys_in(batch)
+    """Those of the rows of a Parquet file, some thousands at a time.
+
+    Raises `StoreError` where it cannot be read, which may be after some of them.
+    """
+    try:
+        with pq.ParquetFile(str(path)) as file:
+            for batch in file.iter_batches(columns=["time", "arrival", "key"], batch_size=1 << 14):
+                yield keys_in(batch)
+    except (pa.ArrowException, OSError) as error:
+        raise StoreError("columns cannot be read", place=Place(str(path))) from error
 
 
 def rows_from(path: Path, *, seq: int | None, arrival_us: int | None) -> int | None:

@@ -10,13 +10,17 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import NamedTuple
 
+from barrelman.errors import StoreError
 from barrelman.records.rows import Row
 from barrelman.store.bounds import Bounds, Extent
 from barrelman.store.columns import (
     Batch,
     Cut,
+    Keys,
     appended,
     batch_of,
+    keys_in,
+    read_keys,
     read_meta,
     rows_from,
     unplain_in,
@@ -172,6 +176,24 @@ def records_of(segment: Segment, bounds: Bounds) -> Iterator[Record | Gap]:
     with open(segment.lines, "rb", buffering=0) as file:
         handle = file.fileno()
         yield from records_within(handle, bounds, end=os.fstat(handle).st_size)
+
+
+def keys_of_segment(segment: Segment, describe: Describe) -> Iterator[Keys]:
+    """The keys of its rows; some come twice where the columns are broken, and its lines tell.
+
+    Raises `StoreError` where the lines cannot be read either.
+    """
+    try:
+        yield from read_keys(segment.columns)
+    except StoreError:
+        try:
+            with open(segment.lines, "rb", buffering=0) as file:
+                for block in _whole(file.fileno(), []):
+                    made: list[Batch] = []
+                    for _ in described(iter([block]), describe, made):
+                        yield from map(keys_in, made)
+        except OSError as error:
+            raise failure("keys cannot be read", segment.lines, error) from error
 
 
 def rebuild(

@@ -11,7 +11,7 @@ from barrelman.errors import Place, StoreError
 from barrelman.records.frozen import frozen
 from barrelman.records.rows import Row
 from barrelman.store.bounds import Bounds
-from barrelman.store.columns import Batch, Keys, batch_of, keys_in, own_time, read_keys
+from barrelman.store.columns import Batch, Keys, batch_of, keys_in, own_time
 from barrelman.store.folder import DataFolder, failure, sync_folder
 from barrelman.store.frames import Block
 from barrelman.store.log import LogWriter, blocks_of_rows
@@ -23,6 +23,7 @@ from barrelman.store.segments import (
     Segment,
     Unjudged,
     described,
+    keys_of_segment,
     publish,
     put_aside,
     remove,
@@ -358,7 +359,7 @@ class Writer:
         for segment in view.segments:
             extent = segment.extent
             if extent.last_seq >= through and extent.arrival_us[1] >= since_us:
-                for keys in read_keys(segment.columns):
+                for keys in self._keys_of(segment):
                     _enter(seen, keys)
                     if seen.is_due:
                         seen.set_apart()
@@ -370,6 +371,12 @@ class Writer:
         # On a full disk they wait in memory; a start must not fail for that.
         seen.set_apart()
         self._try("keys", lambda: seen.flush(through=view.next_seq))
+
+    def _keys_of(self, segment: Segment) -> Iterator[Keys]:
+        try:
+            yield from keys_of_segment(segment, self._describe)
+        except StoreError as error:  # it is gone or broken, and the others are not
+            self._shelf.fault(str(error))
 
 
 def _enter(seen: Seen, keys: Keys) -> None:
