@@ -20,6 +20,7 @@ from barrelman.service.alerting import Alerting, Candidate, Within
 from barrelman.service.intake import Committed
 from barrelman.service.judging import judge_frame
 from barrelman.store import meta
+from barrelman.store.database import Database
 from barrelman.store.events import EventStore, Frame
 
 if TYPE_CHECKING:
@@ -205,3 +206,9 @@ def _noting(next_seq: int) -> Within:
         meta.put(connection, JUDGED, str(next_seq))
 
     return write
+
+
+def judged_seq(database: Database) -> int:
+    """The number of the next event to judge, as it was last written down."""
+    noted = database.read(lambda connection: meta.get(connection, JUDGED))
+    return int(noted) if noted is not None else 0

@@ -49,7 +49,8 @@ class KeeperOptions:
 class Keeper:
     """`watch` looks for what is to be warned of; `on_rules` is told that rules have changed.
 
-    `in_writer` has work done by the thread that may change the event store.
+    `in_writer` has work done by the thread that may change the event store; `unjudged` gives the
+    number and the arrival from which on events are still to be judged.
     """
 
     def __init__(
@@ -64,9 +65,11 @@ class Keeper:
         watch: Callable[[], None],
         on_rules: Callable[[], None],
         in_writer: Callable[[Callable[[], object]], None] = _do,
+        unjudged: Callable[[], tuple[int | None, int | None]] = lambda: (None, None),
         backup: Path | None = None,
     ) -> None:
         self._in_writer = in_writer
+        self._unjudged = unjudged
         self._backup = backup
         self._database = database
         self._events = events
@@ -124,9 +127,7 @@ class Keeper:
         """Removes what is older than it is kept, a bounded piece at a time."""
         now_us = self._clock()
         options, write = self._options, self._database.write
-        self._try(
-            "removing old events", lambda: self._in_writer(lambda: self._events.retire(now_us))
-        )
+        self._try("removing old events", lambda: self._in_writer(lambda: self._retire(now_us)))
         if options.run_days:
             runs_us = now_us - round(options.run_days * _DAY_US)
             self._try("removing old runs", lambda: write(lambda c: runs_table.prune(c, runs_us)))
@@ -141,6 +142,11 @@ class Keeper:
         outbox_us, audit_us = now_us - _OUTBOX_DAYS * _DAY_US, now_us - _AUDIT_DAYS * _DAY_US
         self._try("emptying the outbox", lambda: self._courier.prune(outbox_us))
         self._try("shortening the audit trail", lambda: write(lambda c: audit.prune(c, audit_us)))
+
+    def _retire(self, now_us: int) -> None:
+        """What nobody has judged yet stays, however old it is."""
+        keep_seq, keep_arrival_us = self._unjudged()
+        self._events.retire(now_us, keep_seq=keep_seq, keep_arrival_us=keep_arrival_us)
 
     def back_up(self) -> None:
         """Puts a whole copy of the database beside it: a copy of the folder, made while it is

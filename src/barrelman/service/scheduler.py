@@ -172,6 +172,18 @@ class Scheduler:
                 waits.append(now_ms - since)
         return max(waits)
 
+    def unread_since_us(self) -> int:
+        """From when on what arrived is still to be read by a run that is due, or by a gap."""
+        now_ms = self._clock() // 1000
+        starts = [now_ms]
+        for watcher in self._rulebook.lineup.watchers:
+            last = self._last.get(watcher.uuid)
+            if last is not None and now_ms - last > watcher.schedule.interval_ms:
+                starts.append(watcher.window_ms(last + watcher.schedule.interval_ms)[0])
+        gaps = self._database.read(runs_table.unfilled)
+        starts += (gap.filled_to_ms or gap.from_ms for gap in gaps)
+        return min(starts) * 1000
+
     def wake(self) -> None:
         """Looks now whether something is due."""
         self._wake.set()

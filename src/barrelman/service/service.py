@@ -15,7 +15,7 @@ from barrelman.service.alertdesk import AlertDesk
 from barrelman.service.alerting import Alerting, Within
 from barrelman.service.clock import Clock
 from barrelman.service.courier import Courier
-from barrelman.service.detector import JUDGED, Detector
+from barrelman.service.detector import Detector, judged_seq
 from barrelman.service.exceptiondesk import ExceptionDesk
 from barrelman.service.intake import Committed, Intake
 from barrelman.service.keeper import Keeper, KeeperOptions
@@ -33,7 +33,6 @@ from barrelman.service.watchdogs import (
     WatchdogOptions,
     Watchdogs,
 )
-from barrelman.store import meta
 from barrelman.store import runs as runs_table
 from barrelman.store.database import Database
 from barrelman.store.events import EventStore
@@ -160,6 +159,7 @@ class Service:
             watch=self.watchdogs.check,
             on_rules=self.scheduler.wake,
             in_writer=self.intake.do,
+            unjudged=self._unjudged,
             backup=folder.database.with_name(f"{folder.database.name}.backup"),
         )
 
@@ -273,9 +273,12 @@ class Service:
         return parts
 
     def _judged_seq(self) -> int:
-        noted = self.database.read(lambda connection: meta.get(connection, JUDGED))
-        # Never beyond what is stored: events may have been lost or restored, the note not.
-        return min(int(noted), self.events.next_seq) if noted is not None else 0
+        # Never beyond what is stored: the folder may have been put together of two copies.
+        return min(judged_seq(self.database), self.events.next_seq)
+
+    def _unjudged(self) -> tuple[int | None, int | None]:
+        seq = self.detector.next_seq if self.options.is_live else None
+        return seq, self.scheduler.unread_since_us()
 
     def _write_soon(self, run: Within) -> None:
         future: Future[None] = self.database.write_soon(run)

@@ -15,6 +15,7 @@ from barrelman.records.frozen import frozen
 from barrelman.rules.exceptions import ExceptionSet
 from barrelman.service.clock import Clock
 from barrelman.service.courier import Courier
+from barrelman.service.detector import judged_seq
 from barrelman.service.keeper import KeeperOptions
 from barrelman.service.rulesync import FileRules
 from barrelman.service.service import Service, ServiceOptions
@@ -61,7 +62,11 @@ def open_service(
         undo.callback(database.close)
         clock = Clock(wall_us, patience_seconds=_PATIENCE_SECONDS)
         events = EventStore.open(
-            folder, clock=clock.now_us, describe=describe, options=store_options(config)
+            folder,
+            clock=clock.now_us,
+            describe=describe,
+            options=store_options(config),
+            at_least_seq=judged_seq(database),
         )
         undo.callback(events.close)
         clock.not_before(events.last_arrival_us)
