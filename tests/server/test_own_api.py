@@ -141,12 +141,27 @@ def test_a_bound_caller_sees_events_of_its_clusters(bound: Asker, viewer: Asker)
         ({"since": "yesterday"}, "since"),
         ({"until": "2026-99-99"}, "until"),
         ({"nonsense": "1"}, "nonsense"),
+        ({"cluster": ""}, "cluster"),
+        ({"cluster": ["prod", ""]}, "cluster"),
+        ({"cluster": ","}, "cluster"),
+        ({"query": ["user.name: kim", "*"]}, "query"),
+        ({"limit": ["1", "1"]}, "limit"),
+        ({"since": ["2026-11-23", "2026-11-24"]}, "since"),
+        ({"after": ["", ""]}, "after"),
+        ({"order": ["newest", "oldest"]}, "order"),
+        ({"order": "newest,oldest"}, "order"),
     ],
 )
 def test_what_is_asked_wrongly_names_its_field(
-    viewer: Asker, asked: dict[str, str], field: str
+    viewer: Asker, asked: dict[str, Any], field: str
 ) -> None:
     assert error(viewer.get("/api/v1/events", params=asked)) == (400, "invalid_field", field)
+
+
+def test_an_empty_filter_is_not_all(viewer: Asker) -> None:
+    for name in ("cluster", "status", "severity", "kind", "rule"):
+        answer = viewer.get("/api/v1/alerts", params={name: ""})
+        assert error(answer) == (400, "invalid_field", name)
 
 
 # --- alerts ---

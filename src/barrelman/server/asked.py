@@ -12,6 +12,8 @@ from barrelman.records.times import format_instant, parse_date_math
 from barrelman.server.problems import RefusedError
 
 _MOST_TEXT: Final = 100_000
+_EXCLUSIVE: Final = ("order",)
+"""Choices of which there can be only one, however they are read."""
 
 
 class Asked:
@@ -25,12 +27,21 @@ class Asked:
                 raise wrong(name, "is not known here", hint=f"known: {', '.join(sorted(known))}")
 
     def text(self, name: str, default: str = "") -> str:
-        return self._values.get(name, default)
+        given = self._once(name)
+        return default if given is None else given
 
     def words(self, name: str) -> list[str]:
-        """Given several times, or with commas between."""
-        given = self._values.getlist(name)
-        return [word.strip() for each in given for word in each.split(",") if word.strip()]
+        """Given several times, or with commas between. Empty only where the name is not there:
+        who filters by nothing at all has lost a value, and does not mean everything."""
+        words: list[str] = []
+        for each in self._values.getlist(name):
+            found = [word.strip() for word in each.split(",") if word.strip()]
+            if not found:
+                raise wrong(name, "is empty", hint="leave it out to ask for all")
+            words += found
+        if name in _EXCLUSIVE and len(words) > 1:
+            raise wrong(name, "is given more than once")
+        return words
 
     def one_of(self, name: str, allowed: Collection[str]) -> list[str] | None:
         """Words, each of them one of `allowed`; None where there are none."""
@@ -40,7 +51,7 @@ class Asked:
         return words or None
 
     def number(self, name: str, default: int, *, least: int = 0, most: int) -> int:
-        given = self._values.get(name)
+        given = self._once(name)
         if given is None:
             return default
         digits = given.removeprefix("-")
@@ -51,18 +62,25 @@ class Asked:
         return int(given)
 
     def is_set(self, name: str) -> bool:
-        given = self._values.get(name, "false")
+        given = self.text(name, "false")
         check_choice(name, given, ("true", "false"))
         return given == "true"
 
     def instant_us(self, name: str, *, is_end: bool = False) -> int | None:
         """A date, or date math such as `now-1h`. The end of a range means all of its last unit."""
-        given = self._values.get(name)
+        given = self._once(name)
         return (
             None
             if given is None
             else 1000 * self._instant_ms(name, given, is_end) + (999 if is_end else 0)
         )
+
+    def _once(self, name: str) -> str | None:
+        """Of two values one would be passed over, and which one nobody could tell."""
+        given = self._values.getlist(name)
+        if len(given) > 1:
+            raise wrong(name, "is given more than once")
+        return given[0] if given else None
 
     def _instant_ms(self, name: str, given: str, is_end: bool) -> int:
         try:
