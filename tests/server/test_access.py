@@ -461,6 +461,12 @@ def test_without_any_key_this_machine_is_served(world: World) -> None:
         {"x_forwarded_for": "192.0.2.1"},
         {"forwarded": "for=192.0.2.1"},
         {"x_real_ip": "192.0.2.1"},
+        {"x_client_ip": "192.0.2.1"},
+        {"true_client_ip": "192.0.2.1"},
+        {"cf_connecting_ip": "192.0.2.1"},
+        {"x_forwarded_proto": "https"},
+        {"x_forwarded_server": "proxy.example"},
+        {"x_forwarded": "for=192.0.2.1"},
         {"via": "1.1 proxy"},
     ],
 )

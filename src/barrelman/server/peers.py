@@ -15,7 +15,12 @@ PEER: Final = "barrelman.peer"
 """The key in `scope["extensions"]`: set by the listener alone, from the TLS handshake."""
 
 _LOCAL_HOSTS: Final = ("localhost", "127.0.0.1", "::1")
-_FORWARDING: Final = ("forwarded", "x-forwarded-for", "x-forwarded-host", "x-real-ip", "via")
+_FORWARDING: Final = (
+    *("forwarded", "via", "x-real-ip", "x-client-ip", "x-cluster-client-ip", "true-client-ip"),
+    *("cf-connecting-ip", "fastly-client-ip", "x-original-host"),
+)
+"""Headers that a proxy adds; so does every one that begins as the next says."""
+_FORWARDED: Final = "x-forwarded"
 
 
 class Peer(NamedTuple):
@@ -59,7 +64,7 @@ def is_from_this_machine(scope: Scope, headers: Headers) -> bool:
     except ValueError:
         return False
     mapped = parsed.ipv4_mapped if isinstance(parsed, IPv6Address) else None
-    if not (mapped or parsed).is_loopback or any(name in headers for name in _FORWARDING):
+    if not (mapped or parsed).is_loopback or _is_forwarded(headers):
         return False
     return _host_in(f"//{headers.get('host', '')}") in _LOCAL_HOSTS
 
@@ -70,6 +75,10 @@ def refuse_other_origins(headers: Headers) -> None:
     is_foreign = origin is not None and origin.partition("://")[2].lower() != host.lower()
     if is_foreign or headers.get("sec-fetch-site") in ("cross-site", "same-site"):
         raise RefusedError("requests from pages of other sites are not taken", status=403)
+
+
+def _is_forwarded(headers: Headers) -> bool:
+    return any(name in _FORWARDING or name.startswith(_FORWARDED) for name in headers)
 
 
 def _host_in(url: str) -> str:
