@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import random
 import signal
@@ -225,6 +226,31 @@ def test_what_has_no_end_is_cut_off(name: str) -> None:
                 sent += len(more)
         assert sent < 30_000_000
         assert is_served(listener)
+
+
+@pytest.mark.parametrize(
+    ("request_", "status", "code"),
+    [
+        (b"this is nothing\r\n\r\n", b"400", "bad_request"),
+        (b"GET / HTTP/9.9\r\n\r\n", b"400", "bad_request"),
+        (get(b"/" + b"x" * 20_000), b"431", "too_large"),
+        (b"GET / HTTP/1.1\r\n" + b"a: b\r\n" * 1000 + b"\r\n", b"431", "too_large"),
+    ],
+)
+def test_what_is_no_request_is_told_so_as_any_error(
+    request_: bytes, status: bytes, code: str
+) -> None:
+    with listening(header_bytes=16_384) as listener:
+        head, _, body = ask(listener, request_).partition(b"\r\n\r\n")
+        assert head.startswith(b"HTTP/1.1 %s " % status)
+        assert b"content-type: application/json" in head
+        assert b"content-length: %d\r\n" % len(body) in head
+        told = json.loads(body)["error"]
+        assert told["code"] == code
+        assert told["request_id"].encode() in head
+        kibana = ask(listener, get(b"/api/status?" + b"x" * 20_000)).partition(b"\r\n\r\n")[2]
+        assert json.loads(kibana)["statusCode"] == 431
+        until(lambda: listener.connections == 0)
 
 
 def test_a_head_within_bounds_is_served() -> None:

@@ -15,12 +15,14 @@ import errno
 import logging
 import math
 import resource
+import secrets
 import signal
 import socket
 import ssl
 import threading
 import time
 from collections.abc import Callable, Iterator
+from http import HTTPStatus
 from pathlib import Path
 from typing import Any, Final
 
@@ -31,6 +33,7 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from barrelman.errors import UsageError
 from barrelman.records.frozen import frozen
 from barrelman.server.peers import PEER, Peer
+from barrelman.server.problems import RefusedError, problem_response
 
 _LOG = logging.getLogger("barrelman.server")
 
@@ -239,6 +242,7 @@ class _Connection(HttpToolsProtocol):
         self._options = self.config.options
         self._room = self.config.room
         self._peer = _peer_of(transport.get_extra_info("peercert"))
+        self.url = b""
         self._running = 0
         self._head_bytes = 0
         # Bytes that came since the last that meant something: endless heads, chunks and trailers
@@ -263,8 +267,30 @@ class _Connection(HttpToolsProtocol):
             self.deadline = min(self.deadline, time.monotonic() + self._options.header_seconds)
         self._quiet_bytes += len(data)
         super().data_received(data)
-        if self._quiet_bytes > self._options.header_bytes:
+        if self._quiet_bytes > self._options.header_bytes and not self.transport.is_closing():
             self.cut()
+
+    def send_400_response(self, msg: str) -> None:
+        """Answers what is no request that the app could be given, as the app answers errors."""
+        if self._head_bytes > self._options.header_bytes:
+            what = f"the head of the request is larger than {self._options.header_bytes} bytes"
+            error = RefusedError(what, status=431)
+        else:
+            error = RefusedError("this is no request of HTTP/1.1")
+        number = secrets.token_hex(8)
+        path = self.url.partition(b"?")[0].decode("latin-1")
+        response = problem_response(error, path=path, request_id=number)
+        head = [
+            *self.server_state.default_headers,
+            *response.raw_headers,
+            (b"x-request-id", number.encode()),
+            (b"connection", b"close"),
+        ]
+        lines = [b"HTTP/1.1 %d %s" % (error.status, HTTPStatus(error.status).phrase.encode())]
+        lines += [b"%s: %s" % each for each in head]
+        self.transport.write(b"\r\n".join([*lines, b"", bytes(response.body)]))
+        self.transport.close()
+        self.deadline = time.monotonic() + _LINGER_SECONDS
 
     def on_message_begin(self) -> None:
         super().on_message_begin()
@@ -273,8 +299,8 @@ class _Connection(HttpToolsProtocol):
             self.scope["extensions"] = {PEER: self._peer}  # type: ignore[dict-item]  # ours
 
     def on_url(self, url: bytes) -> None:
-        self._count_head(url)
         super().on_url(url)
+        self._count_head(url)
 
     def on_header(self, name: bytes, value: bytes) -> None:
         self._count_head(name, value)
@@ -284,7 +310,7 @@ class _Connection(HttpToolsProtocol):
         # Each costs an object or two, however short it is.
         self._head_bytes += sum(map(len, parts)) + 32
         if self._head_bytes > self._options.header_bytes:
-            raise ValueError("the head of a request is too large")  # answered by uvicorn with 400
+            raise ValueError("the head of a request is too large")  # answered where uvicorn says so
 
     def on_headers_complete(self) -> None:
         if len(self.pipeline) >= _MOST_PIPELINED:

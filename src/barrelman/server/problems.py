@@ -39,6 +39,7 @@ _CODES: Final[Mapping[int, str]] = {
     413: "too_large",
     415: "unsupported_encoding",
     429: "too_many_requests",
+    431: "too_large",
     500: "internal_error",
     502: "sink_failed",
     503: "unavailable",
