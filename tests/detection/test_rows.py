@@ -10,12 +10,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from samples import event as sample_event
 
+from barrelman.detection.identity import act_mark, cluster_name
 from barrelman.detection.rows import describe, row_of, stored_event
 from barrelman.engine.decode import dumps, loads
 from barrelman.engine.unwrap import unwrap
 from barrelman.records.ecs import ecs_document
 from barrelman.records.event import Event
 from barrelman.records.fields import event_time_us
+from barrelman.records.paths import Path
 from barrelman.records.rows import Row
 from barrelman.records.times import parse_instant_us
 
@@ -186,3 +188,34 @@ def test_any_body_has_a_row_and_its_line_the_same_one(changes: Any, cluster: str
     assert all(type(each) is str for each in made.source_ips)
     back = stored_event(made.line, made.wrapper, cluster=cluster, arrival_us=5)
     assert loads(dumps(back.body)) == loads(dumps(body))
+
+
+def test_who_sent_a_document_names_its_cluster_and_not_the_document() -> None:
+    body = {
+        "kubernetes": {"audit": {"auditID": "a", "stage": "ResponseComplete", "verb": "get"}},
+        "orchestrator": {"cluster": {"name": "other"}, "cluster.name": "other", "type": "k"},
+        "orchestrator.cluster.name": "other",
+    }
+    event = Event(body, True, cluster="mine", is_bound=True)
+    assert cluster_name(event) == "mine"
+    document = ecs_document(event)
+    assert document["orchestrator"] == {"type": "k", "cluster.name": "mine"}
+    assert "orchestrator.cluster.name" not in document
+    again = stored_event(dumps(body), b'{"is_document":true}', cluster="mine", arrival_us=1)
+    assert cluster_name(again) == "mine"
+    assert Path("orchestrator.cluster.name").values(ecs_document(again)) == ["mine"]
+    assert cluster_name(Event(body, True, cluster="mine")) == "other"
+
+
+def test_keys_tell_acts_apart_by_more_than_a_checksum() -> None:
+    """A checksum can be steered by who chooses the URI; a mark of 63 bits of a hash cannot."""
+    events = [
+        Event({"auditID": "a", "stage": "s", "verb": "get", "requestURI": f"/x?q={number}"})
+        for number in range(200)
+    ]
+    keys = [row_of(event, cluster="c").key for event in events]
+    assert len({first for first, _ in keys}) == len({second for _, second in keys}) == 200
+    assert all(0 <= first < 1 << 63 and 0 <= second < 1 << 32 for first, second in keys)
+    marks = [act_mark(event) for event in events]
+    assert len(set(marks)) == 200
+    assert 1 << 60 < max(marks) < 1 << 63

@@ -55,7 +55,8 @@ class Archive:
         (stored,) = self.store.append([Incoming(cluster, rows)])
         for place, number in enumerate(stored.kept):
             event = events[number]
-            event.cluster, event.ingested_us = cluster, stored.arrival_us
+            event.cluster, event.is_bound = cluster, True
+            event.ingested_us = stored.arrival_us
             self.held.append(Held(stored.first_seq + place, stored.arrival_us, cluster, event))
         self.now_us += 7 * SECOND
 

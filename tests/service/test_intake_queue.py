@@ -479,3 +479,48 @@ def test_from_many_threads_at_once(dock: Dock) -> None:
     counts = dock.intake.clusters[CLUSTER]
     assert (counts.events, counts.stored, counts.duplicates) == (1500, 750, 750)
     assert sum(len(each.rows) for each in dock.given) == 750
+
+
+@pytest.mark.parametrize(
+    ("body", "is_list"),
+    [
+        (b"x\n" * 90_000, False),
+        (b"{}\n" * 90_000, False),
+        (b'{"kind":"EventList","items":[' + b"{}," * 90_000 + b"{}]}", True),
+    ],
+    ids=["junk", "objects", "items"],
+)
+def test_a_body_of_bad_items_costs_its_sender_alone(
+    waiting: Dock, body: bytes, is_list: bool
+) -> None:
+    bad = waiting.intake.offer(body, cluster="a", is_list=is_list)
+    good = waiting.intake.offer(list_of([audit(1)]), cluster="b", is_list=True)
+    order: list[str] = []
+    bad.add_done_callback(lambda _: order.append("bad"))
+    good.add_done_callback(lambda _: order.append("good"))
+    waiting.intake.start()
+    assert good.result(timeout=20).stored == 1
+    receipt = bad.result(timeout=60)
+    assert order == ["good", "bad"]
+    assert receipt.malformed + receipt.foreign >= 90_000
+    assert waiting.intake.held_bytes == 0
+
+
+def test_a_body_of_nothing_but_bad_lines_is_not_read_to_its_end(waiting: Dock) -> None:
+    bad = waiting.intake.offer(b"x\n" * 400_000, cluster="a", is_list=False)
+    waiting.intake.start()
+    receipt = bad.result(timeout=60)
+    assert 100_000 <= receipt.malformed < 110_000
+    assert "not read" in receipt.problems[-1]
+
+
+def test_the_size_of_an_event_is_bounded_in_lists_too(waiting: Dock) -> None:
+    store: Any = waiting.store
+    intake = Intake(store, give=lambda _: None, clock=waiting.wall, max_event_bytes=10_000)
+    large = audit(1, requestObject={"a": "x" * 20_000})
+    future = intake.offer(list_of([large, audit(2)]), cluster="a", is_list=True)
+    intake.start()
+    receipt = future.result(timeout=20)
+    intake.stop()
+    assert (receipt.events, receipt.stored, receipt.malformed) == (1, 1, 1)
+    assert "over-long" in receipt.problems[0]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import zlib
 from typing import Any, Final
 
 from barrelman.engine.decode import dumps
@@ -31,8 +30,9 @@ def event_id(event: Event) -> str:
 
 
 def cluster_name(event: Event) -> str:
-    """The cluster an event comes from: a document's own word, else the user's, else ""."""
-    if event.is_document:
+    """The cluster an event comes from: where who sent it is bound to one, that; else a document's
+    own word, else the user's, else ""."""
+    if event.is_document and not event.is_bound:
         for value in _CLUSTER.values(event.body):
             return str(value)
     return event.cluster or ""
@@ -58,11 +58,20 @@ def id_of_other_act(identity: str, mark: int) -> str:
 
 
 def act_mark(event: Event) -> int:
-    """A short mark of the request itself, equal for two deliveries of one event.
+    """A mark of 63 bits of the request itself, equal for two deliveries of one event.
 
-    A client may choose its Audit-ID: two acts under one id differ in time, verb or URI.
+    A client may choose its Audit-ID: two acts under one id differ in time, verb or URI. What it
+    could choose those for must not be a hash that can be steered, as a checksum can.
     """
-    return zlib.crc32("\0".join(_text(event, name) for name in _ACT).encode(errors="replace"))
+    return int.from_bytes(act_digest(event)[:8]) >> 1
+
+
+def act_digest(event: Event) -> bytes:
+    from _blake2 import blake2b  # without OpenSSL, which `hashlib` loads
+
+    text = "\0".join(_text(event, name) for name in _ACT)
+    digest: bytes = blake2b(text.encode(errors="surrogatepass"), digest_size=16).digest()
+    return digest
 
 
 def _text(event: Event, name: str) -> str:

@@ -5,14 +5,13 @@ from __future__ import annotations
 import hashlib
 from typing import Any, Final
 
-from barrelman.detection.identity import act_mark, event_id
+from barrelman.detection.identity import act_digest, event_id
 from barrelman.engine.decode import dumps, loads
 from barrelman.records.event import Event, JsonObject
 from barrelman.records.fields import event_time_us
 from barrelman.records.rows import Row
 
 _DECISION: Final = "authorization.k8s.io/decision"
-_LOW_63: Final = (1 << 63) - 1
 _INT32: Final = 1 << 31
 _OF_OBJECT: Final = ("resource", "subresource", "apiGroup", "namespace", "name")
 _NO_PARTS: Final[JsonObject] = {}
@@ -30,11 +29,9 @@ def row_of(event: Event, *, cluster: str) -> Row:
     line = event.raw
     if line is None or b"\n" in line:
         line = dumps(body)
-    digest = hashlib.blake2b(
-        f"{len(cluster)}:{cluster}{event_id(event)}".encode("utf-8", "surrogatepass"),
-        digest_size=8,
-    ).digest()
-    key = (int.from_bytes(digest) & _LOW_63, act_mark(event))
+    named = f"{len(cluster)}:{cluster}{event_id(event)}".encode("utf-8", "surrogatepass")
+    digest = hashlib.blake2b(act_digest(event) + named, digest_size=12).digest()
+    key = (int.from_bytes(digest[:8]) >> 1, int.from_bytes(digest[8:]))
     wrapper = _wrapper_of(event)
     if event.is_document:
         return _document_row(event, line, wrapper, key)
@@ -105,6 +102,7 @@ def stored_event(
     """The event of a stored line. `number` takes the place of a line's number in a file."""
     event = Event(loads(line), False, line, number, cluster)
     event.ingested_us = arrival_us
+    event.is_bound = True
     if wrapper is not None:
         for name, value in loads(wrapper).items():
             setattr(event, name, value)

@@ -12,6 +12,7 @@ from barrelman.records.fields import ECS_FIELDS, rename_annotation
 from barrelman.records.paths import Path, drop_empty, has_value, open_lists
 
 _CLUSTER = Path("orchestrator.cluster.name")
+_CLUSTER_KEYS = ("orchestrator.cluster",)
 _LISTS = frozenset({"related.user", "related.ip", "source.ip", "client.ip"})
 
 
@@ -27,6 +28,8 @@ def ecs_document(event: Event) -> JsonObject:
 
 
 def _as_it_came(event: Event) -> JsonObject:
+    if event.is_bound and event.cluster:
+        return _with_cluster(_without_cluster(event.body), event.cluster)
     if event.cluster and not has_value(_CLUSTER.nodes(event.body), empty_text=True):
         return _with_cluster(event.body, event.cluster)
     return event.body
@@ -79,6 +82,21 @@ def _renamed(annotations: JsonObject) -> JsonObject:
         else:
             renamed[new_key] = value
     return renamed
+
+
+def _without_cluster(body: JsonObject) -> JsonObject:
+    """A document without any name of its cluster, however that is spelled."""
+    kept = {key: value for key, value in body.items() if not key.startswith(_CLUSTER_KEYS)}
+    orchestrator = kept.get("orchestrator")
+    if type(orchestrator) is dict:
+        kept["orchestrator"] = {
+            key: value
+            for key, value in orchestrator.items()
+            if key != "cluster" and not key.startswith("cluster.")
+        }
+    elif orchestrator is not None:
+        del kept["orchestrator"]
+    return kept
 
 
 def _with_cluster(body: JsonObject, cluster: str) -> JsonObject:

@@ -32,6 +32,8 @@ class Event:
     """`_index` of an Elastic search hit."""
     document_id: str | None = None
     """`_id` of an Elastic search hit."""
+    is_bound: bool = False
+    """`cluster` is who sent the event, and what a document says of itself does not count."""
     ingested_us: int | None = None
     """When a service took the event in, in microseconds; None for one read from a log."""
     document: JsonObject | None = None

@@ -6,18 +6,20 @@ commit may hold, so that many small bodies share one write to disk.
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import threading
+import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
-from itertools import accumulate
+from itertools import accumulate, islice
 from typing import Final, NamedTuple
 
 from barrelman.detection.rows import row_of
 from barrelman.engine.decode import DecodeError, loads
-from barrelman.engine.problem import Problem
+from barrelman.engine.problem import Problem, excerpt_of
 from barrelman.engine.reader import MAX_EVENT_BYTES, EventReader
 from barrelman.engine.unwrap import is_raw_event, unwrap_element
 from barrelman.errors import BarrelmanError, StoreError
@@ -30,6 +32,15 @@ _LOG = logging.getLogger("barrelman.intake")
 
 _COMMIT_BYTES: Final = 4 * 1024 * 1024
 """Lines that one commit holds, about: a larger body takes several."""
+_SLICE_BYTES: Final = 1024 * 1024
+_SLICE_SECONDS: Final = 0.05
+"""Of one body, before the next has its turn."""
+_LOOKED: Final = 128
+_MOST_AT_ONCE: Final = 256
+_MOST_PROBLEMS: Final = 100_000
+"""A body that holds so many and no event is not read to its end."""
+_MOST_WHOLE_BYTES: Final = 8 * 1024 * 1024
+_PIECE_BYTES: Final = 256 * 1024
 _FEW_PROBLEMS: Final = 5
 _RETRY_SECONDS: Final = 5.0
 _SEAL_SECONDS: Final = 1.0
@@ -127,6 +138,7 @@ class _Job:
 
     def __init__(self, body: bytes, cluster: str, is_list: bool, max_event_bytes: int) -> None:
         self.cluster = cluster
+        self._max_event_bytes = max_event_bytes
         self.size = len(body)
         self.receipt = Receipt()
         self.future: Future[Receipt] = Future()
@@ -136,22 +148,36 @@ class _Job:
             body, is_list=is_list, max_event_bytes=max_event_bytes
         )
 
-    def take(self, most_bytes: int) -> tuple[list[Row], bool]:
-        """The next rows, and whether these are the last."""
+    def take(self, most_bytes: int, *, until: float) -> tuple[list[Row], bool]:
+        """The next rows, and whether these are the last: a slice, so that others have their turn.
+
+        What is no event counts as well: a body may hold millions of bad lines and nothing else.
+        """
         rows: list[Row] = []
-        size, receipt = 0, self.receipt
-        for found in self.events:
+        size = 0
+        receipt = self.receipt
+        for looked, found in enumerate(self.events, 1):
             if isinstance(found, Problem):
                 receipt.note(found)
-                continue
-            receipt.events += 1
-            found.cluster = self.cluster
-            row = row_of(found, cluster=self.cluster)
-            rows.append(row)
-            size += len(row.line)
-            if size >= most_bytes:
+                if not receipt.events and receipt.malformed + receipt.foreign >= _MOST_PROBLEMS:
+                    receipt.problems.append("nothing but this: the rest of the body was not read")
+                    return rows, True
+            else:
+                self._add(found, rows)
+                size += len(rows[-1].line) if rows else 0
+            if size >= most_bytes or (looked % _LOOKED == 0 and time.monotonic() >= until):
                 return rows, False
         return rows, True
+
+    def _add(self, event: Event, rows: list[Row]) -> None:
+        event.cluster, event.is_bound = self.cluster, True
+        row = row_of(event, cluster=self.cluster)
+        if len(row.line) > self._max_event_bytes:
+            reason = f"over-long: more than {self._max_event_bytes} bytes"
+            self.receipt.note(Problem("malformed", reason, event.line, excerpt_of(row.line)))
+            return
+        self.receipt.events += 1
+        rows.append(row)
 
 
 class _Errand(NamedTuple):
@@ -322,39 +348,44 @@ class Intake:
             _LOG.exception("sealing failed")
 
     def _work(self) -> None:
-        """One commit of what waits."""
+        """One commit of what waits: a slice of each body, until it is full."""
         taken: list[_Taken] = []
         room = _COMMIT_BYTES
-        while room > 0:
-            with self._changed:
-                if not self._queue:
-                    break
-                job = self._queue[0]
-                if isinstance(job, _Errand):
-                    if taken:
-                        break
-                    self._queue.popleft()
+        with self._changed:
+            waiting = list(islice(self._queue, _MOST_AT_ONCE))
+        for job in waiting:
             if isinstance(job, _Errand):
+                if taken:
+                    break  # what was offered before it is not settled yet
+                self._forget(job)
                 job.run()
                 continue
             try:
-                rows, is_last = job.take(room)
+                until = time.monotonic() + _SLICE_SECONDS
+                rows, is_last = job.take(min(room, _SLICE_BYTES), until=until)
             except Exception as error:  # noqa: BLE001  # a bug must cost one body, not the intake
                 self._drop(job, error)
                 continue
+            if is_last:
+                self._forget(job)
             room -= sum(len(row.line) for row in rows) + 1
             taken.append(_Taken(job, rows, is_last))
-            if not is_last:
+            if room <= 0:
                 break
-            with self._changed:
-                self._queue.popleft()
         if taken:
             self._commit(taken)
 
+    def _forget(self, job: _Job | _Errand) -> None:
+        with self._changed, contextlib.suppress(ValueError):
+            self._queue.remove(job)
+
     def _commit(self, taken: list[_Taken]) -> None:
+        batches = [Incoming(each.job.cluster, each.rows) for each in taken]
         try:
-            batches = [Incoming(each.job.cluster, each.rows) for each in taken]
-            stored = self._store.append(batches)
+            if not any(batch.rows for batch in batches):
+                stored = [Stored(0, 0, batch.cluster, (), 0) for batch in batches]
+            else:
+                stored = self._store.append(batches)
         except StoreError as error:
             if self.fault is None:
                 _LOG.error("events cannot be stored: %s", error.oneline())
@@ -395,8 +426,7 @@ class Intake:
 
     def _drop(self, job: _Job, error: Exception) -> None:
         _LOG.exception("a body of %d bytes for %s cannot be read", job.size, job.cluster)
-        with self._changed:
-            self._queue.popleft()
+        self._forget(job)
         self.release(job.size)
         job.future.set_exception(error)
 
@@ -406,16 +436,15 @@ class Intake:
             self.fault = error.oneline()
         else:
             self.fault = f"{type(error).__name__}: {error}"
-        with self._changed:
-            if self._queue and not taken[-1].is_last:
-                self._queue.popleft()
         for each in taken:
+            self._forget(each.job)
             self.release(each.job.size)
             each.job.future.set_exception(error)
 
 
 def _read(body: bytes, *, is_list: bool, max_event_bytes: int) -> Iterator[Event | Problem]:
-    if is_list:
+    # What is larger is read element by element, slower: millions of tiny items take much memory.
+    if is_list and len(body) <= _MOST_WHOLE_BYTES:
         try:
             value = loads(body)
         except DecodeError:
@@ -424,7 +453,8 @@ def _read(body: bytes, *, is_list: bool, max_event_bytes: int) -> Iterator[Event
             yield from _read_items(value["items"])
             return
     reader = EventReader(max_event_bytes=max_event_bytes)
-    yield from reader.feed(body)
+    for at in range(0, len(body), _PIECE_BYTES):
+        yield from reader.feed(body[at : at + _PIECE_BYTES])
     yield from reader.finish()
 
 
