@@ -27,6 +27,19 @@ def test_a_new_folder_is_made_and_opened_again(tmp_path: Path) -> None:
     DataFolder.open(path).close()
 
 
+def test_a_new_folder_is_its_owners_alone(tmp_path: Path) -> None:
+    path = tmp_path / "data"
+    before = os.umask(0)
+    try:
+        DataFolder.open(path).close()
+        assert path.stat().st_mode & 0o777 == 0o700
+        path.chmod(0o750)  # its owner lets others read it
+        DataFolder.open(path).close()
+        assert path.stat().st_mode & 0o777 == 0o750
+    finally:
+        os.umask(before)
+
+
 def test_two_owners_are_one_too_many(tmp_path: Path) -> None:
     with DataFolder.open(tmp_path), pytest.raises(StoreError, match=f"process {os.getpid()}"):
         DataFolder.open(tmp_path)

@@ -115,7 +115,7 @@ class ServerConfig:
 class StoreConfig:
     """Where events and alerts are kept, and for how long."""
 
-    data: str = key.path(DEFAULT_DATA, "Folder that holds all that the service keeps.")
+    data: str = key.path(DEFAULT_DATA, "Folder of all that the service keeps; it is made for its owner alone.")
     retention_days: float = key.number(
         30, "Events are deleted this long after they came; 0 keeps them.", unit="days"
     )

@@ -41,7 +41,8 @@ class DataFolder:
             folder._check_version()
             return folder
         try:
-            where.mkdir(parents=True, exist_ok=True)
+            # Events hold what was sent to the API server. Who opened a folder to others meant to.
+            where.mkdir(mode=0o700, parents=True, exist_ok=True)
             folder = cls(where, read_only=False, lock=_take_lock(where / "LOCK"))
         except OSError as error:
             raise failure("the data folder cannot be opened", where, error) from error
