@@ -513,3 +513,50 @@ def test_without_a_key_things_are_read_and_not_changed(tmp_path: Path) -> None:
             answer = me.ask(method, path)
             assert answer.status_code == 403
             assert "barrelman keys create" in answer.json()["error"]["hint"]
+
+
+# --- who is bound to clusters -------------------------------------------------------------------
+
+
+def test_who_is_bound_learns_nothing_of_other_clusters_from_runs(bound: Asker) -> None:
+    for path in ("runs", "gaps", "manual-runs"):
+        answer = bound.get(f"/api/v1/{path}")
+        assert answer.status_code == 403, path
+        assert "of all clusters" in answer.json()["error"]["message"]
+    rules = bound.get("/api/v1/rules").json()["rules"]
+    assert rules
+    assert all(each["last_run"] is None for each in rules)
+
+
+def test_who_is_bound_changes_no_rule(served: Served) -> None:
+    engineer = served.asker_with("engineer", name="bound engineer", clusters=["test"])
+    props = {
+        "name": "x",
+        "description": "x",
+        "risk_score": 1,
+        "severity": "low",
+        "type": "query",
+        "query": "user.name: mallory",
+    }
+    made = engineer.post("/api/detection_engine/rules", json=props, headers={"kbn-xsrf": "x"})
+    assert made.status_code == 403
+    rule = engineer.get("/api/v1/rules").json()["rules"][0]["id"]
+    asked = {"from": "now-1h", "to": "now"}
+    assert engineer.post(f"/api/v1/rules/{rule}/runs", json=asked).status_code == 403
+
+
+def test_a_bound_admin_sees_and_revokes_keys_of_its_clusters_alone(served: Served) -> None:
+    admin = served.asker_with("admin", name="bound admin", clusters=["test"])
+    whole = served.asker_with("admin", name="whole admin")
+    for name, clusters in (("k-test", ["test"]), ("k-prod", ["prod"]), ("k-all", None)):
+        body = {"name": name, "role": "viewer"} | ({"clusters": clusters} if clusters else {})
+        assert whole.post("/api/v1/keys", json=body).status_code == 201
+    names = {each["name"] for each in admin.get("/api/v1/keys").json()["keys"]}
+    assert "k-test" in names
+    assert names.isdisjoint({"k-prod", "k-all", "whole admin"})
+    assert admin.delete("/api/v1/keys/k-prod").status_code == 404
+    assert admin.delete("/api/v1/keys/k-all").status_code == 404
+    assert admin.delete("/api/v1/keys/k-test").status_code == 200
+    assert admin.get("/api/v1/audit").status_code == 403
+    valid = {each["name"]: each["valid"] for each in whole.get("/api/v1/keys").json()["keys"]}
+    assert (valid["k-prod"], valid["k-all"], valid["k-test"]) == (True, True, False)

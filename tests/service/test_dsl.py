@@ -245,6 +245,12 @@ def test_depth_and_breadth_have_bounds() -> None:
         parse_query({"bool": {"should": clauses, "minimum_should_match": 20}})
 
 
+def test_a_query_string_has_a_bounded_number_of_clauses() -> None:
+    assert found({"query_string": {"query": " OR ".join(["kibana.alert.severity:high"] * 1024)}})
+    with pytest.raises(RequestError, match="more than 1024 clauses"):
+        found({"query_string": {"query": " ".join(["a*"] * 1025)}})
+
+
 def test_bounds_are_read_off_what_must_hold() -> None:
     node = parse_query(
         {

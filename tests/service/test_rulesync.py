@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 from service_graph import Graph, audits, rule_of, wait_until
 
+from barrelman.errors import RequestError
 from barrelman.service.keeper import KeeperOptions
 from barrelman.service.rulesync import FileRules, SyncReport
 from barrelman.settings.config import Config, RulesConfig
@@ -215,16 +216,32 @@ def test_whether_a_rule_is_enabled_is_the_operators_word(desk: Desk) -> None:
     assert desk.stored()["one"].params["severity"] == "low"
 
 
-def test_what_someone_edits_in_a_file_rule_lasts_until_the_file_speaks(desk: Desk) -> None:
+def test_a_rule_of_a_file_is_edited_there_and_nowhere_else(desk: Desk) -> None:
     desk.write("a.ndjson", rule_of("one"))
     desk.sync()
     uuid = desk.stored()["one"].id
-    desk.graph.service.rules.patch({"id": uuid, "severity": "critical"}, by="eve")
-    assert desk.stored()["one"].revision == 1
+    rules = desk.graph.service.rules
+    with pytest.raises(RequestError, match=r"lives in .*a\.ndjson"):
+        rules.patch({"id": uuid, "severity": "critical"}, by="eve")
+    assert desk.stored()["one"].revision == 0
+    rules.patch({"id": uuid, "enabled": False}, by="eve")
     desk.write("a.ndjson", rule_of("one", severity="low"))
     assert desk.sync() == (0, 1, 0)
     found = desk.stored()["one"]
-    assert (found.params["severity"], found.revision, found.id) == ("low", 2, uuid)
+    assert (found.params["severity"], found.revision, found.id) == ("low", 1, uuid)
+    assert not found.enabled, "whether it is on is the operator's word"
+
+
+def test_what_is_added_beside_a_file_stays(desk: Desk) -> None:
+    desk.write("a.ndjson", rule_of("one"))
+    desk.sync()
+    uuid = desk.stored()["one"].id
+    action = {"id": "c", "action_type_id": ".webhook", "params": {}, "group": "default"}
+    desk.graph.service.rules.patch({"id": uuid, "actions": [action]}, by="eve")
+    desk.write("a.ndjson", rule_of("one", severity="low"))
+    assert desk.sync() == (0, 1, 0)
+    found = desk.stored()["one"].params
+    assert (found["severity"], [each["id"] for each in found["actions"]]) == ("low", ["c"])
 
 
 def test_a_rule_made_through_the_api_wins(desk: Desk) -> None:

@@ -1,7 +1,8 @@
 """Who asks, and what they may do.
 
 Five roles. The first four hold each other: viewer < analyst < engineer < admin; `intake` may post
-events and nothing else, and of the four only an admin may. There is no credential that anyone did
+events and nothing else, and of the four only an admin may. Who is bound to clusters works on what
+is of these alone: rules are of all, and so are their runs. There is no credential that anyone did
 not make: until then, this machine alone may post and read (`LOCAL`).
 """
 
@@ -87,6 +88,8 @@ def needs(role: Role) -> Callable[[Handler], Handler]:
 
 def check_role(caller: Caller, role: Role) -> None:
     if caller.may(role):
+        if role == "engineer":
+            check_unbound(caller, "rules, exceptions and sinks")
         return
     if caller.kind == "local":
         raise RefusedError(
@@ -97,6 +100,14 @@ def check_role(caller: Caller, role: Role) -> None:
     raise RefusedError(
         f"this needs the role {role}, and {caller.name} has {caller.role}", status=403
     )
+
+
+def check_unbound(caller: Caller, what: str) -> None:
+    """For what is of all clusters: by it, who is bound to some could change or ask about others."""
+    if caller.clusters is not None:
+        raise RefusedError(
+            f"{what} are of all clusters, and {caller.name} is bound to some", status=403
+        )
 
 
 def check_cluster(caller: Caller, cluster: str) -> None:

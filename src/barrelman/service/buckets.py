@@ -282,11 +282,17 @@ def filtered(options: Options, inner: Start, purse: Purse) -> Start:
     return lambda: _Chosen(test, inner())
 
 
+_MOST_FILTERS = 1024
+"""Each is asked of every document."""
+
+
 def filtered_by_name(options: Options, inner: Start, purse: Purse) -> Start:
     given = options.take("filters")
     options.end()
     if not isinstance(given, dict) or not given:
         raise RequestError(f"{options.where}.filters: expected queries by name")
+    if len(given) > _MOST_FILTERS:
+        raise RequestError(f"{options.where}.filters: more than {_MOST_FILTERS} queries")
     tests = {name: _judge(query, purse) for name, query in given.items()}
     return lambda: _Named({name: _Chosen(test, inner()) for name, test in tests.items()})
 

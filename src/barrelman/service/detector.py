@@ -13,9 +13,10 @@ from collections import deque
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Final
 
-from barrelman.detection.lineup import Lineup
+from barrelman.detection.lineup import Lineup, Watcher
 from barrelman.errors import StoreError
 from barrelman.records.event import Event
+from barrelman.records.times import format_instant
 from barrelman.service.alerting import Alerting, Candidate, Within
 from barrelman.service.intake import Committed
 from barrelman.service.judging import judge_frame
@@ -63,6 +64,7 @@ class Detector:
         self._changed = threading.Condition()
         self._is_open = True
         self._thread = threading.Thread(target=self._run, name="detector", daemon=True)
+        self._told: dict[str, int] = {}
         self.matches = 0
         self.capped = 0
         self.read_back = 0
@@ -177,13 +179,27 @@ class Detector:
             self.matches += 1
             ticks = watcher.ticks(arrival_us // 1000)
             if not self._alerting.has_room(watcher, ticks):
-                self.capped += 1
+                self._note_capped(watcher, ticks)
                 continue
             candidates.append(Candidate(watcher, event, ticks))
         if len(candidates) >= _MOST_CANDIDATES:
             outcomes = self._alerting.raise_alerts(candidates, kind="live")
             self.capped += outcomes.count("capped")
             candidates.clear()
+
+    def _note_capped(self, watcher: Watcher, ticks: range) -> None:
+        """Says it once a run: an attack may hide behind a flood."""
+        self.capped += 1
+        last = ticks[-1] if ticks else 0
+        if self._told.get(watcher.uuid) != last:
+            self._told[watcher.uuid] = last
+            _LOG.warning(
+                "%s has met its cap of %d alerts a run: what it matches is counted, and raises no "
+                "alert before %s",
+                watcher.rule.name,
+                watcher.cap,
+                format_instant(last) if last else "the next run",
+            )
 
     def _raise(self, candidates: list[Candidate], next_seq: int) -> None:
         if candidates:

@@ -34,6 +34,8 @@ from barrelman.rules.schema import describe_value
 Rename = Callable[[str], str]
 
 _MOST_LEVELS: Final = 30
+_MOST_CLAUSES: Final = 1024
+"""As Elasticsearch's default."""
 _LONGEST: Final = 100_000
 _IGNORED: Final = frozenset(
     (
@@ -84,6 +86,7 @@ class _Parser:
         self.rename = rename
         self.at = 0
         self.levels = 0
+        self.clauses = 0
 
     def parse(self) -> Node:
         if not self.text.strip():
@@ -137,6 +140,9 @@ class _Parser:
         return token["word"] not in ("OR", "AND")
 
     def negation(self, field: str | None) -> Node | _Required:
+        self.clauses += 1
+        if self.clauses > _MOST_CLAUSES:
+            raise RuleError(f"query_string: more than {_MOST_CLAUSES} clauses")
         self.levels += 1
         if self.levels > _MOST_LEVELS:
             raise RuleError(f"query_string: more than {_MOST_LEVELS} brackets open at once")

@@ -21,6 +21,8 @@ Pack: TypeAlias = Mapping[str, Mapping[str, Any]]
 
 REMOVED: Final = "removed rule:"
 """How shipped rules that somebody deleted are named among the single values."""
+_BESIDE_FILE: Final = {"exceptions_list", "actions", "throttle", "response_actions", "meta"}
+"""What may be added to a rule of a file: it stays when the file changes."""
 _UNTOLD: Final = 40
 """How many names of changed fields the audit trail is told."""
 
@@ -95,6 +97,11 @@ def change_rule(
     changed = sorted(name for name in {*params, *before} if params.get(name) != before.get(name))
     if not changed and enabled is old.enabled:
         return old
+    if old.source == "file" and not set(changed) <= _BESIDE_FILE:
+        raise RequestError(
+            f"the rule lives in {old.path}, which it follows: what is changed here would not last",
+            hint="edit the file",
+        )
     made = replace(
         old,
         params=params,

@@ -9,6 +9,7 @@ from starlette.routing import BaseRoute
 from barrelman import __version__
 from barrelman.errors import RequestShapeError
 from barrelman.records.times import parse_instant_us
+from barrelman.server.access import check_unbound
 from barrelman.server.kibana.calls import VERSION, Call, JsonObject, route
 from barrelman.service.executiondesk import Asked, ExecutionDesk
 from barrelman.service.rulepackdesk import PackDesk
@@ -111,11 +112,13 @@ def _asked(call: Call) -> Asked:
 
 
 def _events(call: Call) -> JsonObject:
+    check_unbound(call.caller, "runs")
     desk = ExecutionDesk(call.service.rules.database)
     return desk.events(call.path["id"], _asked(call), levels=call.texts("log_levels"))
 
 
 def _results(call: Call) -> JsonObject:
+    check_unbound(call.caller, "runs")
     desk = ExecutionDesk(call.service.rules.database)
     return desk.results(call.path["id"], _asked(call))
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 from starlette.requests import Request
 from starlette.responses import Response
 
-from barrelman.server.access import ROLES, caller_of
+from barrelman.server.access import ROLES, Caller, caller_of, check_unbound
 from barrelman.server.asked import Asked, instant
 from barrelman.server.endpoints import Endpoint, Parameter
 from barrelman.server.own.replies import blocking, given, reply
@@ -42,8 +42,15 @@ async def list_keys(request: Request) -> Response:
     Asked(request, known=())
     service = request.app.state.service
     found = await blocking(request, partial(service.database.read, table.all_keys))
-    now_us = service.clock.now_us()
-    return reply({"keys": [_shown(each, now_us) for each in found]})
+    now_us, caller = service.clock.now_us(), caller_of(request)
+    return reply({"keys": [_shown(each, now_us) for each in found if _is_within(each, caller)]})
+
+
+def _is_within(key: ApiKey, caller: Caller) -> bool:
+    """Whether a key opens nothing that its reader may not see."""
+    if caller.clusters is None:
+        return True
+    return key.clusters is not None and set(key.clusters) <= caller.clusters
 
 
 async def create_key(request: Request) -> Response:
@@ -84,12 +91,15 @@ async def create_key(request: Request) -> Response:
 
 
 async def revoke_key(request: Request) -> Response:
-    service, by = request.app.state.service, caller_of(request).name
+    service, caller = request.app.state.service, caller_of(request)
+    by = caller.name
     now_us, key_id = service.clock.now_us(), request.path_params["id"]
 
     def write(connection: Connection) -> ApiKey | None:
         key = table.find(connection, key_id)
-        if key is None or not table.revoke(connection, key.id, now_us=now_us):
+        if key is None or not _is_within(key, caller):
+            return None
+        if not table.revoke(connection, key.id, now_us=now_us):
             return None
         audit.note(
             connection,
@@ -109,6 +119,7 @@ async def revoke_key(request: Request) -> Response:
 
 
 async def find_audit(request: Request) -> Response:
+    check_unbound(caller_of(request), "the entries of the audit trail")
     asked = Asked(
         request, known=("since", "until", "by", "action", "target", "limit", "offset", "order")
     )

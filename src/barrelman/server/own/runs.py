@@ -9,7 +9,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from barrelman.records.times import format_instant
-from barrelman.server.access import caller_of
+from barrelman.server.access import caller_of, check_unbound
 from barrelman.server.asked import Asked, instant, wrong
 from barrelman.server.endpoints import Endpoint, Parameter
 from barrelman.server.own.replies import blocking, given, reply
@@ -44,6 +44,7 @@ _GAP_STATUSES: Final = ("unfilled", "in progress", "filled", "impossible")
 
 
 async def find_runs(request: Request) -> Response:
+    check_unbound(caller_of(request), "runs")
     asked = Asked(
         request, known=("rule", "since", "until", "status", "kind", "limit", "offset", "order")
     )
@@ -68,6 +69,7 @@ async def find_runs(request: Request) -> Response:
 
 
 async def get_run(request: Request) -> Response:
+    check_unbound(caller_of(request), "runs")
     run_id: str = request.path_params["id"]
     run = await blocking(
         request, partial(_database(request).read, lambda c: runs_table.get(c, run_id))
@@ -78,6 +80,7 @@ async def get_run(request: Request) -> Response:
 
 
 async def find_gaps(request: Request) -> Response:
+    check_unbound(caller_of(request), "runs")
     asked = Asked(request, known=("rule", "since", "until", "status", "limit", "offset"))
     since_us, until_us = asked.instant_us("since"), asked.instant_us("until", is_end=True)
     statuses = asked.one_of("status", _GAP_STATUSES)
@@ -99,6 +102,7 @@ async def find_gaps(request: Request) -> Response:
 
 
 async def list_manual(request: Request) -> Response:
+    check_unbound(caller_of(request), "runs")
     waiting = request.app.state.service.scheduler.manual_runs()
     shown = [
         {
@@ -147,9 +151,10 @@ async def list_rules(request: Request) -> Response:
     """Kibana's API says of a rule how its last run went, not whether it can run at all."""
     Asked(request, known=())
     service = request.app.state.service
+    is_bound = caller_of(request).clusters is not None
 
     def work() -> list[dict[str, Any]]:
-        latest = service.database.read(runs_table.latest)
+        latest = {} if is_bound else service.database.read(runs_table.latest)
         return [
             _rule(entry, service.rulebook.status_of(entry.stored.id), latest)
             for entry in service.rulebook.entries()
