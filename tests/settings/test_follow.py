@@ -246,6 +246,105 @@ def test_copied_and_truncated(bench: Bench, grown: int) -> None:
     assert sorted(bench.intake.ids) == [*range(50), *range(100, 100 + grown)]
 
 
+@pytest.mark.parametrize("name", ["audit-2.log", "audit.log.bak", "audit_old.log.gz", "auditcopy"])
+@pytest.mark.parametrize("is_followed", [True, False])
+def test_copied_under_a_name_of_its_own_and_truncated(
+    bench: Bench, name: str, is_followed: bool
+) -> None:
+    bench.append(lines(0, 40))
+    bench.append(lines(70, 90), bench.logs / "audit-other.log")
+    bench.follow()
+    bench.run(lambda: len(bench.intake.ids) == 40)
+    if not is_followed:
+        assert bench.follower is not None
+        bench.follower.stop()
+    bench.append(lines(40, 50))
+    data = bench.log.read_bytes()
+    (bench.logs / name).write_bytes(gzip.compress(data) if name.endswith("gz") else data)
+    os.truncate(bench.log, 0)
+    bench.append(lines(100, 103))
+    if not is_followed:
+        bench.follow()
+    bench.run(lambda: len(bench.intake.ids) == 53)
+    bench.run()
+    time.sleep(0.1)
+    bench.run()
+    assert sorted(bench.intake.ids) == [*range(50), *range(100, 103)]
+    assert (bench.state.problems, bench.state.lost_files) == ((), 0)
+    bench.restart()
+    bench.run()
+    assert len(bench.intake.ids) == 53
+
+
+def test_a_copy_is_read_on_after_a_stop(bench: Bench) -> None:
+    bench.append(lines(0, 10))
+    bench.follow()
+    bench.run(lambda: len(bench.intake.ids) == 10)
+    bench.append(lines(10, 200))
+    (bench.logs / "audit-2.log").write_bytes(bench.log.read_bytes())
+    os.truncate(bench.log, 0)
+    bench.append(lines(300, 301))
+    bench.restart(chunk_bytes=1000, most_chunks=1)
+    bench.run(lambda: len(bench.intake.ids) > 50)
+    assert len(bench.intake.ids) < 201
+    bench.restart()
+    bench.run(lambda: len(bench.intake.ids) == 201)
+    bench.run()
+    assert sorted(bench.intake.ids) == [*range(200), 300]
+
+
+def test_what_was_truncated_unread_is_told(bench: Bench, caplog: pytest.LogCaptureFixture) -> None:
+    bench.append(lines(0, 100))
+    bench.intake.holds = True
+    bench.follow(chunk_bytes=1000, most_chunks=1)
+    bench.run(lambda: bool(bench.intake.waiting))
+    bench.append(lines(100, 200))  # it is seen, but nothing is read with so much in flight
+    bench.run()
+    unread = len(lines(0, 200)) - len(bench.intake.data)
+    os.truncate(bench.log, 0)
+    bench.append(lines(300, 301))
+    bench.intake.holds = False
+    bench.intake.waiting[0].set_result(None)
+    bench.run(lambda: bool(bench.state.problems))
+    told = f"{unread} bytes of {bench.log} were not read: no copy of it was found beside it"
+    assert bench.state.problems == (told,)
+    assert (bench.state.lost_files, bench.state.lost_bytes) == (1, unread)
+    assert told in caplog.text
+    assert bench.intake.ids[-1] == 300
+
+
+def test_what_was_replaced_while_nobody_followed_is_told_once(bench: Bench) -> None:
+    bench.append(lines(0, 40))
+    bench.follow()
+    bench.run(lambda: len(bench.intake.ids) == 40)
+    assert bench.follower is not None
+    bench.follower.stop()
+    bench.log.unlink()
+    bench.append(lines(100, 110))
+    bench.follow()
+    bench.run(lambda: bool(bench.state.problems))
+    (told,) = bench.state.problems
+    assert f"{bench.log} held behind byte {len(lines(0, 40))}, if anything, was not read" in told
+    assert bench.state.lost_files == 1
+    bench.restart()
+    time.sleep(0.1)
+    bench.run()
+    assert bench.state.problems == ()
+    assert bench.intake.ids == [*range(40), *range(100, 110)]
+
+
+def test_a_log_that_is_emptied_when_it_was_read_loses_nothing(bench: Bench) -> None:
+    bench.append(lines(0, 40))
+    bench.follow()
+    bench.run(lambda: bench.state.stored_bytes == len(lines(0, 40)))
+    os.truncate(bench.log, 0)
+    bench.append(lines(100, 101))
+    bench.run(lambda: len(bench.intake.ids) == 41)
+    time.sleep(0.1)
+    bench.run()
+    assert (bench.state.problems, bench.state.lost_files) == ((), 0)
+
+
 def test_rotated_twice_while_nobody_followed(bench: Bench) -> None:
     bench.append(lines(0, 30))
     bench.follow(from_start=False)

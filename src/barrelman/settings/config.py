@@ -115,7 +115,9 @@ class ServerConfig:
 class StoreConfig:
     """Where events and alerts are kept, and for how long."""
 
-    data: str = key.path(DEFAULT_DATA, "Folder of all that the service keeps; it is made for its owner alone.")
+    data: str = key.path(
+        DEFAULT_DATA, "Folder of all that the service keeps; it is made for its owner alone."
+    )
     retention_days: float = key.number(
         30, "Events are deleted this long after they came; 0 keeps them.", unit="days"
     )
@@ -156,7 +158,13 @@ class ClusterConfig:
 
 @frozen
 class FilesConfig:
-    """Log files that are followed through rotation."""
+    """Log files that are followed through rotation.
+
+    Beside `audit.log`, rotated ones are known by names such as `audit-2026-11-23T07-06-00.000.log`,
+    `audit.log-20261123`, `audit.log.1` and `audit.log.1.gz`. Of a log that was truncated or
+    replaced, a copy is looked for under any name there that begins with `audit`; without one, what
+    was not read is told as lost.
+    """
 
     paths: tuple[str, ...] = key.paths(
         "Files, folders and patterns (`*`, `?`, `[…]`, `**`).", is_required=True

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 from collections.abc import Iterator, Mapping
 from typing import Any, Final
@@ -46,12 +47,12 @@ def configuration_markdown() -> str:
     """The page of documentation."""
     parts = [_INTRODUCTION]
     for name, table in SECTIONS.items():
-        parts.append(f"## `[{name}]`\n\n{table.__doc__}\n\n{_rows(table)}")
+        parts.append(f"## `[{name}]`\n\n{_doc(table)}\n\n{_rows(table)}")
         for key, each in keys_of(table).items():
             if each.table is not None:
                 title = f"### `[[{name}.{key}]]`"
-                parts.append(f"{title}\n\n{each.table.__doc__}\n\n{_rows(each.table)}")
-    parts.append(f"## `[[sinks]]`\n\n{SinkTable.__doc__}\n\n{_sink_rows()}")
+                parts.append(f"{title}\n\n{_doc(each.table)}\n\n{_rows(each.table)}")
+    parts.append(f"## `[[sinks]]`\n\n{_doc(SinkTable)}\n\n{_sink_rows()}")
     return "\n".join(parts)
 
 
@@ -59,13 +60,13 @@ def defaults_toml() -> str:
     """Every key with its default, commented out: a file to begin with."""
     lines = ["# Every key there is. What begins with '#' is what holds without it.", ""]
     for name, table in SECTIONS.items():
-        lines += [*_comment(table.__doc__), f"[{name}]"]
+        lines += [*_comment(_doc(table)), f"[{name}]"]
         lines += _defaults(table)
         for key, each in keys_of(table).items():
             if each.table is not None:
-                lines += [*_comment(each.table.__doc__), f"#[[{name}.{key}]]"]
+                lines += [*_comment(_doc(each.table)), f"#[[{name}.{key}]]"]
                 lines += _defaults(each.table)
-    lines += [*_comment(SinkTable.__doc__), "#[[sinks]]", *_defaults(SinkTable)]
+    lines += [*_comment(_doc(SinkTable)), "#[[sinks]]", *_defaults(SinkTable)]
     return "\n".join(lines).rstrip("\n") + "\n"
 
 
@@ -118,9 +119,13 @@ def _remark(key: Key) -> str:
     return "  # not set" if key.default is None else ""
 
 
-def _comment(text: str | None) -> Iterator[str]:
-    for line in (text or "").splitlines():
-        yield f"# {line.strip()}"
+def _doc(table: type) -> str:
+    return inspect.cleandoc(table.__doc__ or "")
+
+
+def _comment(text: str) -> Iterator[str]:
+    for line in text.splitlines():
+        yield f"# {line.strip()}".rstrip()
 
 
 def _toml(key: Key, value: object) -> str:

@@ -91,6 +91,11 @@ class FileBook:
             content.device, content.inode = NO_FILE, 0
             content.is_changed = True
 
+    def leave(self, content: Content) -> None:
+        """No file is known to hold it any more."""
+        if self._by_file.get((content.device, content.inode)) is content:
+            self.let_go((content.device, content.inode))
+
     def note(self, content: Content, *, offset: int, head: bytes, now_us: int) -> None:
         """All before this offset is stored. A content is known by bytes that are."""
         head = head[:offset]

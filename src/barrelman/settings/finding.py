@@ -8,14 +8,22 @@ from collections.abc import Collection, Iterable, Iterator, Sequence
 
 from barrelman.errors import InputError
 from barrelman.settings.filebook import FileKey
-from barrelman.settings.rotation import is_rotated, rotations_of
+from barrelman.settings.rotation import is_rotated, neighbours_of, rotations_of
 from barrelman.settings.sources import Source, expand_sources
 
 
 class Candidate:
     """A file that a pattern leads to."""
 
-    def __init__(self, path: str, status: os.stat_result, *, is_old: bool, is_sought: bool) -> None:
+    def __init__(
+        self,
+        path: str,
+        status: os.stat_result,
+        *,
+        is_old: bool = False,
+        is_sought: bool = False,
+        is_neighbour: bool = False,
+    ) -> None:
         self.path = path
         self.key: FileKey = (status.st_dev, status.st_ino)
         self.size = status.st_size
@@ -24,6 +32,8 @@ class Candidate:
         """It was there before its pattern was first followed."""
         self.is_sought = is_sought
         """No pattern leads to it: it is of interest only if it is a log that was followed."""
+        self.is_neighbour = is_neighbour
+        """Nor does its name tell of one: only if just that log is missed."""
 
     @property
     def state(self) -> tuple[int, int]:
@@ -48,16 +58,23 @@ class Finding:
         """Adds what such logs may have been renamed to."""
         for log in logs:
             for source in _rotations(log):
-                self._add(source, is_old=False, is_sought=True)
+                self._add(source, is_sought=True)
 
-    def _add(self, source: Source, *, is_old: bool, is_sought: bool = False) -> None:
+    def look_beside(self, logs: Iterable[str]) -> None:
+        """Adds what copies such logs may have, under whatever name."""
+        for log in logs:
+            for source in expand_sources(neighbours_of(log)):
+                if isinstance(source, Source):
+                    self._add(source, is_sought=True, is_neighbour=True)
+
+    def _add(self, source: Source, *, is_old: bool = False, **flags: bool) -> None:
         if source.is_live or source.path is None:
             return
         try:
             status = os.stat(source.path)
         except OSError:  # it has just gone
             return
-        candidate = Candidate(source.path, status, is_old=is_old, is_sought=is_sought)
+        candidate = Candidate(source.path, status, is_old=is_old, **flags)
         known = self.files.setdefault(candidate.key, candidate)
         known.is_old = known.is_old and is_old
 

@@ -4,8 +4,9 @@ Promised is:
 
 - Every line that is written whole is handed over: of a log that is renamed, what was written
   before and after it; of one that is truncated in place (copytruncate), what was read before, and
-  the rest out of the copy where the patterns lead to it. Beside a log that is named without a
-  pattern, the names that rotation gives it are looked for, too.
+  the rest out of the copy. A copy is found where the patterns lead, under the names that rotation
+  gives, and for a while under any name beside the log that begins as the log's does; where none
+  is, what was not read is told as lost.
 - A content is read once. It is known by its first KiB, so its copy and its packed form are not
   read again; of those only what is still missing is.
 - Offsets are kept when what stands before them is stored. After a crash a second's worth may be
@@ -30,11 +31,11 @@ from typing import Any, Final, TypeAlias
 from barrelman.errors import BarrelmanError, InputError, StoreError
 from barrelman.settings.filebook import Content, FileBook, FileKey
 from barrelman.settings.finding import Candidate, Finding, last_line_end
-from barrelman.settings.followed import Followed, FollowState
+from barrelman.settings.followed import Followed, FollowState, Missed
 from barrelman.settings.rotation import is_rotated
 from barrelman.settings.sources import is_compressed
 from barrelman.settings.tail import HEAD_BYTES, Chunk, Flight, Tail, read_head
-from barrelman.store.offsets import OffsetBook
+from barrelman.store.offsets import NO_FILE, OffsetBook
 
 _LOG = logging.getLogger("barrelman.follow")
 
@@ -101,6 +102,8 @@ class Follower:
         """Size and time of change of files that need no look until these change."""
         self._growing: dict[FileKey, int] = {}
         self._waiting: deque[Candidate] = deque()
+        # As long as who makes a copy may take to pack it.
+        self._missed = Missed(patience_seconds=3 * settle_seconds)
         self._problems: dict[str, str] = {}
         self._in_flight = 0
         self._pause_until = self._next_scan = self._next_save = 0.0
@@ -134,7 +137,12 @@ class Follower:
             stored_bytes=self._stored_bytes,
             skipped_lines=self._skipped_lines + sum(each.tail.skipped_lines for each in followed),
             lost_chunks=self._lost_chunks,
-            problems=tuple(f"{path}: {text}" for path, text in sorted(self._problems.items())),
+            lost_files=self._missed.lost_files,
+            lost_bytes=self._missed.lost_bytes,
+            problems=(
+                *(f"{path}: {text}" for path, text in sorted(self._problems.items())),
+                *self._missed.problems,
+            ),
             is_alive=self._thread.is_alive(),
         )
 
@@ -218,16 +226,20 @@ class Follower:
     # Which files there are
 
     def _scan(self) -> None:
+        self._give_up_missed()
         found = Finding(self._patterns, known_patterns=self._book.known_patterns)
         if self._seeks:
             self._seeks = False
-            logs = {each.path for each in self._book if not each.is_finished}
-            found.seek(sorted(logs))
+            self._seek(found)
+        if self._missed.paths:
+            found.look_beside(self._missed.paths)
+            self._missed.note_look()
         self._waiting.clear()
         for key, candidate in found.files.items():
             followed = self._followed.get(key)
             if followed is not None:
                 followed.rename(candidate.path)
+                followed.tail.was_replaced()  # notes its size, also where nothing is read for now
             elif self._done.get(key) != candidate.state:
                 self._waiting.append(candidate)
         for key, followed in self._followed.items():
@@ -239,6 +251,22 @@ class Follower:
         if time.monotonic() >= self._next_prune:
             self._next_prune = time.monotonic() + _PRUNE_SECONDS
             self._book.prune(found.files, now_us=self._clock())
+
+    def _seek(self, found: Finding) -> None:
+        """Logs may not be where they were when they were last followed."""
+        unfinished = [each for each in self._book if not each.is_finished]
+        paths = {each.path for each in found.files.values()}
+        for each in unfinished:
+            has_file = each.device != NO_FILE and not is_rotated(each.path)
+            if has_file and each.path in paths:
+                self._missed.begin(each, was_followed=False)
+        found.seek(sorted({each.path for each in unfinished}))
+
+    def _give_up_missed(self) -> None:
+        if self._waiting:  # one of them may be what is missed
+            return
+        for content in self._missed.give_up({each.tail.path for each in self._followed.values()}):
+            self._book.leave(content)  # not to be missed again at the next start
 
     def _tell_problems(self, found: Finding) -> None:
         for path, text in found.problems.items():
@@ -292,21 +320,28 @@ class Follower:
         content = self._book.find(head)
         if content is not None and content.is_live:
             return  # its copy, made to truncate it or packed while it is still read
-        if content is None and candidate.is_sought:
+        if candidate.is_sought and (
+            content is None or (candidate.is_neighbour and content not in self._missed)
+        ):
             self._done[key] = candidate.state
             return
         if content is None and candidate.is_old and not self._from_start:
             self._pass_over(candidate, head, is_packed=is_packed)
             return
         if (is_packed or len(head) < HEAD_BYTES) and self._may_grow(candidate):
+            self._missed.wait(content)
             return
         if content is not None:
-            self._book.take(content, path, key)
+            # Under the log's name it is looked for again, if reading it is cut short by a stop.
+            name = self._missed.path_of(content) if candidate.is_neighbour else path
+            self._book.take(content, name, key)
             is_known = content.is_finished if is_packed else candidate.size < content.offset
             if is_known or (content.is_finished and candidate.size == content.offset):
                 self._done[key] = candidate.state
                 return
         self._open(candidate, content, is_packed=is_packed)
+        if content is not None and content.is_live:
+            self._missed.found(content)
 
     def _may_grow(self, candidate: Candidate) -> bool:
         """Whether somebody may be at work on a copy or a packed form, which is not whole yet."""
@@ -417,6 +452,7 @@ class Follower:
     def _begin_anew(self, each: Followed) -> None:
         """The log was truncated. What of it was not read may be in a copy."""
         old = each.tail
+        self._missed.begin(each.content, was_followed=True)
         self._book.let_go(old.key)
         del self._followed[old.key]
         old.leave_open_lines()
@@ -462,6 +498,8 @@ class Follower:
                 self._hand_over(each, each.tail.pending, now)
             if each.tail.pending is None and not each.tail.flights:
                 self._leaving.remove(each)
+                unread_bytes = each.tail.seen_to - each.tail.durable
+                self._missed.settle(each.content, unread_bytes=unread_bytes)
                 self._skipped_lines += each.tail.skipped_lines
                 each.content.is_live = False
                 each.tail.close()

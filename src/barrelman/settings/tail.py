@@ -48,6 +48,8 @@ class Tail:
         self.pending: Chunk | None = None
         """Read, and not taken by anyone yet."""
         self.flights: deque[Flight] = deque()
+        self.seen_to = offset
+        """How far it was known to reach."""
         self.skipped_lines = 0
         self.is_at_end = False
         """The last read gave nothing. A packed file is then read for good."""
@@ -99,9 +101,11 @@ class Tail:
         """Whether other bytes stand where those stood that were read: the log was truncated."""
         if self.is_packed:
             return False
-        if os.fstat(self._descriptor).st_size < self._read_to:
+        size = os.fstat(self._descriptor).st_size
+        if size < self._read_to or os.pread(self._descriptor, len(self.head), 0) != self.head:
             return True
-        return os.pread(self._descriptor, len(self.head), 0) != self.head
+        self.seen_to = max(self.seen_to, size)
+        return False
 
     def read(self, most_bytes: int) -> Chunk | None:
         """The next whole lines; None where there are none yet, or nothing but part of one."""
@@ -156,6 +160,7 @@ class Tail:
 
     def _take(self, data: bytes) -> Chunk | None:
         self._read_to += len(data)
+        self.seen_to = max(self.seen_to, self._read_to)
         if self._is_skipping:
             end = data.find(b"\n") + 1
             self._partial_bytes += end or len(data)
