@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from itertools import islice
 from typing import Any, Final
 
-from barrelman.cli.printing import readable
+from barrelman.cli.printing import printable, readable
 from barrelman.cli.serving import check_extra, read_config
 from barrelman.detection.rows import describe, stored_event
 from barrelman.errors import UsageError
@@ -40,8 +40,7 @@ def run_search(
     flags = [Flag("store.data", data, "--data")] if data is not None else []
     settings = read_config(config, flags)
     now_us = wall_us()
-    options = resolve_options(RangeFlags(since, until), severity="low", now_us=now_us)
-    since_us, until_us = (bound.resolve_us(now_us) for bound in (options.since, options.until))
+    since_us, until_us = _range(since, until, now_us=now_us)
     clusters = list(cluster) or None
     most = _limit(limit)
     with (
@@ -75,6 +74,16 @@ def _code(found: int, store: EventStore) -> int:
     return 2 if store.faults else 1 if found else 0
 
 
+def _range(since: str | None, until: str | None, *, now_us: int) -> tuple[int | None, int | None]:
+    try:
+        options = resolve_options(RangeFlags(since, until), severity="low", now_us=now_us)
+    except UsageError as error:
+        # A store has no end that one could count back from.
+        hint = error.hint and error.hint.replace("the log's end", "now")
+        raise UsageError(error.message, hint=hint) from None
+    return options.since.resolve_us(now_us), options.until.resolve_us(now_us)
+
+
 def _limit(text: str) -> int | None:
     if text == "none":
         return None
@@ -98,6 +107,7 @@ def _print_table(events: Iterator[FoundEvent]) -> int:
     width = get_terminal_size().columns
     rows = [_cells(event) for event in events]
     if not rows:
+        sys.stderr.write("no events\n")
         return 0
     widths = [max(len(row[n]) for row in (_COLUMNS, *rows)) for n in range(len(_COLUMNS))]
     # Who and what give way to each other when the terminal is narrow.
@@ -109,7 +119,7 @@ def _print_table(events: Iterator[FoundEvent]) -> int:
             spare += cut
     for row in (_COLUMNS, *rows):
         cells = (_fit(cell, size) for cell, size in zip(row, widths, strict=True))
-        sys.stdout.write(readable("  ".join(cells).rstrip()) + "\n")
+        sys.stdout.write("  ".join(cells).rstrip() + "\n")
     return len(rows)
 
 
@@ -126,7 +136,7 @@ def _cells(found: FoundEvent) -> tuple[str, ...]:
     kind = "/".join(str(ref[key]) for key in ("resource", "subresource") if ref.get(key))
     names = [str(ref[key]) for key in ("namespace", "name") if ref.get(key)]
     instant = "-" if found.time_us is None else format_instant(found.time_us // 1000)
-    return (
+    cells = (
         instant,
         found.cluster,
         str(user.get("username", "-")),
@@ -134,6 +144,8 @@ def _cells(found: FoundEvent) -> tuple[str, ...]:
         " ".join([kind or str(body.get("requestURI", "-")), "/".join(names)]).strip(),
         str(status.get("code", "-")),
     )
+    # One line each, whatever stands in it: names come from whoever asked the API server.
+    return tuple(map(printable, cells))
 
 
 def _part(body: dict[str, Any], name: str) -> dict[str, Any]:
