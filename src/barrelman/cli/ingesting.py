@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
-from urllib.parse import quote
+from urllib.parse import quote, urlsplit
 
 from barrelman.cli.printing import readable
 from barrelman.cli.serving import check_extra, read_config
@@ -34,6 +34,10 @@ _LARGEST_BYTES: Final = 48 * 1024 * 1024
 """A document that is larger is cut, whatever is open: the service takes no larger body."""
 _MOST_TRIES: Final = 60
 _LONGEST_PAUSE: Final = 30.0
+_FIRST_PAUSE: Final = 0.25
+_LONGEST_SILENT_PAUSE: Final = 5.0
+_SILENT_SECONDS: Final = 20.0
+"""A service that has not answered for so long is given up."""
 
 Send = Callable[[bytes], dict[str, Any]]
 
@@ -67,6 +71,8 @@ def run_ingest(
 ) -> int:
     """0 when every source was read and stored."""
     check_extra()
+    if url is not None:
+        _check_url(url)
     flags = [Flag("store.data", data, "--data")] if data is not None else []
     settings = read_config(config, flags)
     total = _Sum()
@@ -81,7 +87,8 @@ def run_ingest(
         else:
             _put_directly(folder, settings, paths, cluster, total)
     if url is not None:
-        send = _sender(url, cluster, _read_key(key_file), ca_file)
+        key = _read_key(key_file)
+        send = _sender(url, cluster=cluster, key=key, ca_file=ca_file, is_quiet=quiet)
         _send_all(paths, send, total)
     if not quiet:
         _sum_up(total, time.monotonic() - started)
@@ -151,15 +158,18 @@ def _bodies(source: Source) -> Iterator[bytes]:
             yield bytes(held)
 
 
-def _sender(url: str, cluster: str, key: str | None, ca_file: str | None) -> Send:
+def _sender(
+    url: str, *, cluster: str, key: str | None, ca_file: str | None, is_quiet: bool
+) -> Send:
     address = f"{url.rstrip('/')}/events/{quote(cluster, safe='')}"
     headers = {"Content-Type": "application/x-ndjson"}
     if key:
         headers["Authorization"] = f"Bearer {key}"
-    context = ssl.create_default_context(cafile=ca_file) if url.startswith("https:") else None
+    context = _context(ca_file) if url.lower().startswith("https:") else None
 
     def send(body: bytes) -> dict[str, Any]:
-        for attempt in range(_MOST_TRIES):
+        patience = _Patience(url, is_quiet=is_quiet)
+        for _ in range(_MOST_TRIES):
             request = urllib.request.Request(address, body, headers, method="POST")
             try:
                 with urllib.request.urlopen(request, timeout=120, context=context) as answer:
@@ -168,16 +178,59 @@ def _sender(url: str, cluster: str, key: str | None, ca_file: str | None) -> Sen
             except urllib.error.HTTPError as error:
                 if error.code not in (429, 503):
                     raise _refused(error) from None
-                wait = float(error.headers.get("Retry-After") or 1)
-            except (urllib.error.URLError, OSError, TimeoutError) as error:
-                wait = 2.0**attempt / 4
-                if attempt >= 8:
-                    reason = getattr(error, "reason", error)
-                    raise StoreError(f"the service at {url} does not answer: {reason}") from None
-            time.sleep(min(wait, _LONGEST_PAUSE))
+                patience.wait_for_room(_seconds(error.headers.get("Retry-After")))
+            except (urllib.error.URLError, OSError) as error:
+                patience.wait_for_answer(getattr(error, "reason", error))
         raise StoreError(f"the service at {url} takes nothing more")
 
     return send
+
+
+class _Patience:
+    """Waits between tries, and says so from the second time on: the first is often enough."""
+
+    def __init__(self, url: str, *, is_quiet: bool) -> None:
+        self._url = url
+        self._is_quiet = is_quiet
+        self._waits = 0
+        self._silent_since: float | None = None
+        self._pause = _FIRST_PAUSE
+
+    def wait_for_room(self, seconds: float) -> None:
+        self._silent_since, self._pause = None, _FIRST_PAUSE
+        self._wait(min(seconds, _LONGEST_PAUSE), "has no room for more yet")
+
+    def wait_for_answer(self, reason: object) -> None:
+        """Raises StoreError when there was none for too long, or there will be none."""
+        now = time.monotonic()
+        if self._silent_since is None:
+            self._silent_since = now
+        pause = min(self._pause, _LONGEST_SILENT_PAUSE)
+        is_over = now + pause - self._silent_since > _SILENT_SECONDS
+        if is_over or isinstance(reason, ssl.SSLCertVerificationError):
+            raise StoreError(f"the service at {self._url} does not answer: {reason}") from None
+        self._pause = pause * 2
+        self._wait(pause, "does not answer")
+
+    def _wait(self, seconds: float, what: str) -> None:
+        if self._waits and not self._is_quiet:
+            line = f"the service at {self._url} {what}; trying again"
+            sys.stderr.write(readable(line) + "\n")
+        self._waits += 1
+        time.sleep(seconds)
+
+
+def _context(ca_file: str | None) -> ssl.SSLContext:
+    try:
+        return ssl.create_default_context(cafile=ca_file)
+    except OSError as error:
+        raise UsageError(f"--ca-file: '{ca_file}' cannot be used: {error}") from None
+
+
+def _seconds(retry_after: str | None) -> float:
+    # A proxy may name a date.
+    is_number = retry_after is not None and retry_after.isascii() and retry_after.isdigit()
+    return float(retry_after or 1) if is_number else 1.0
 
 
 def _refused(error: urllib.error.HTTPError) -> BarrelmanError:
@@ -190,6 +243,19 @@ def _refused(error: urllib.error.HTTPError) -> BarrelmanError:
     if error.code in (401, 403) and hint is None:
         hint = "give a key of role intake with --key-file or BARRELMAN_KEY"
     return UsageError(f"the service refused the events ({error.code}): {message}", hint=hint)
+
+
+def _check_url(url: str) -> None:
+    try:
+        parts = urlsplit(url)
+        is_good = parts.scheme in ("http", "https") and bool(parts.hostname)
+    except ValueError:
+        is_good = False
+    if not is_good:
+        raise UsageError(
+            f"--url: '{url}' is no address of a service",
+            hint="write http://127.0.0.1:8130 or https://barrelman.example",
+        )
 
 
 def _read_key(path: str | None) -> str | None:
