@@ -2,7 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import os
+import subprocess
+import sys
+import termios
+import time
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +16,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from barrelman.cli.keys import keys
-from barrelman.errors import BarrelmanError
+from barrelman.errors import BarrelmanError, UsageError
 from barrelman.store import audit
 from barrelman.store import keys as table
 from barrelman.store.database import Database
@@ -125,11 +131,71 @@ def test_an_account_is_made_and_disabled(folder: Path) -> None:
 
 def test_a_password_is_asked_for_twice_and_not_shown(folder: Path) -> None:
     password = "correct horse battery"
-    asked = f"{password}\n{password}\n"
-    done = run(folder, "account", "jo", "--role", "viewer", given=asked)
-    assert done.exit_code == 0
-    assert password not in done.output
+    command = [sys.executable, "-m", "barrelman", "keys", "account", "jo", "--role", "viewer"]
+    terminal, its_end = os.openpty()
+    with subprocess.Popen(
+        [*command, "--data", str(folder)],
+        stdin=its_end,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        start_new_session=True,  # or it would ask on the terminal that the tests run in
+    ) as process:
+        assert process.stderr is not None
+        told = b""
+        for asked in (b"Password of jo: ", b"confirmation: "):
+            while not told.endswith(asked):
+                char = process.stderr.read(1)
+                assert char, told
+                told += char
+            until_echo_is_off(its_end)
+            os.write(terminal, password.encode() + b"\n")
+        out, err = process.communicate(timeout=60)
+    os.set_blocking(terminal, False)
+    shown = b""
+    with contextlib.suppress(BlockingIOError):  # nothing was echoed, at best
+        shown = os.read(terminal, 1000)
+    os.close(terminal)
+    os.close(its_end)
+    assert process.returncode == 0, err
+    assert password.encode() not in shown + out + told + err
     assert kept(folder).accounts["jo"].role == "viewer"
+
+
+def until_echo_is_off(terminal: int) -> None:
+    deadline = time.monotonic() + 20
+    while termios.tcgetattr(terminal)[3] & termios.ECHO:
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+
+
+def test_without_a_terminal_a_password_is_not_asked_for(folder: Path) -> None:
+    with pytest.raises(UsageError, match="on a terminal") as caught:
+        run(folder, "account", "jo", "--role", "viewer", given="correct horse battery\n")
+    assert "--password-stdin" in str(caught.value)
+
+
+def test_in_a_folder_that_holds_events_alone_there_are_no_keys(folder: Path) -> None:
+    DataFolder.open(folder).close()
+    done = run(folder, "list")
+    assert (done.stdout, done.stderr) == ("", "no keys and no accounts\n")
+    listed = json.loads(run(folder, "list", "--format", "json").stdout)
+    assert listed == {"keys": [], "accounts": []}
+    assert not (folder / "barrelman.db").exists()
+
+
+def test_the_list_fits_a_terminal(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    made = [
+        make(
+            folder, f"the-kube-apiserver-of-cluster-{n}", "--expires", "30d", "--cluster", "a" * 30
+        )
+        for n in range(3)
+    ]
+    monkeypatch.setenv("COLUMNS", "80")
+    shown = run(folder, "list").stdout
+    assert all(each["id"] in shown for each in made)
+    assert all(len(line) <= 80 for line in shown.splitlines())
+    assert shown.count(made[0]["expires"][:10]) == 3
+    assert "…" not in shown
 
 
 def test_each_change_is_in_the_audit_trail(folder: Path) -> None:

@@ -134,3 +134,12 @@ def test_a_list_without_sinks_or_service(tmp_path: Path, monkeypatch: pytest.Mon
     assert "no sinks are set up" in run("list").output
     assert json.loads(run("list", "--format", "json", "--sink", "file:x").output)[0]["waiting"] == 0
     assert not list(tmp_path.iterdir())
+
+
+def test_a_folder_that_holds_events_alone_is_told_in_a_sentence(tmp_path: Path) -> None:
+    folder = tmp_path / "data"
+    DataFolder.open(folder).close()
+    found = run("list", "--sink", "file:x", "--data", str(folder))
+    assert not found.return_value
+    assert found.stderr == "no service has run with this data folder yet: nothing waits\n"
+    assert "file-x" in found.stdout

@@ -9,7 +9,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import click
 
@@ -24,6 +24,9 @@ if TYPE_CHECKING:
     from barrelman.store.keys import Account, ApiKey, MadeKey
 
 _T = TypeVar("_T")
+
+_WIDE: Final = 110
+"""From so many columns on a table tells the time of day, too."""
 
 
 def create_key(
@@ -78,14 +81,16 @@ def list_keys(*, data: str | None, config: str | None, format_: str) -> int:
     from barrelman.store import keys
 
     with _database(data, config, read_only=True) as database:
-        known = database.read(keys.load)
+        known = keys.Credentials({}, {}) if database is None else database.read(keys.load)
     now_us = _now_us()
     shown = [_shown_key(each, now_us) for each in known.keys.values()]
     accounts = [_shown_account(each) for each in known.accounts.values()]
     if format_ == "json":
         _print_json({"keys": shown, "accounts": accounts})
-    else:
+    elif shown or accounts:
         _print_table([*shown, *accounts])
+    else:
+        click.echo("no keys and no accounts", err=True)
     return 0
 
 
@@ -132,6 +137,11 @@ def put_account(
 
     if password_stdin:
         password = sys.stdin.readline().rstrip("\r\n")
+    elif not sys.stdin.isatty():
+        raise UsageError(
+            "a password is asked for on a terminal, and there is none",
+            hint="--password-stdin reads it from what is piped in",
+        )
     else:
         password = click.prompt(
             f"Password of {printable(name)}", hide_input=True, confirmation_prompt=True, err=True
@@ -161,12 +171,16 @@ def put_account(
 
 def _written(write: Callable[[Connection], _T], *, data: str | None, config: str | None) -> _T:
     with _database(data, config, read_only=False) as database:
+        assert database is not None
         return database.write(write)
 
 
 @contextmanager
-def _database(data: str | None, config: str | None, *, read_only: bool) -> Iterator[Database]:
-    """The database alone: whoever owns the folder need not be asked, nor stopped.
+def _database(
+    data: str | None, config: str | None, *, read_only: bool
+) -> Iterator[Database | None]:
+    """The database alone: whoever owns the folder need not be asked, nor stopped. None where there
+    is only to be read, and nothing yet.
 
     Only where it has to be made or migrated the folder is taken for that long, as its owner would
     not expect that.
@@ -180,6 +194,9 @@ def _database(data: str | None, config: str | None, *, read_only: bool) -> Itera
         with DataFolder.open(path) as folder:
             Database.open(folder.database, now_us=_now_us()).close()
     folder = DataFolder.open(path, read_only=True)
+    if read_only and not folder.database.exists():
+        yield None
+        return
     database = Database.open(folder.database, read_only=read_only, now_us=_now_us())
     try:
         yield database
@@ -264,9 +281,12 @@ def _print_table(rows: Sequence[dict[str, Any]]) -> None:
     from rich.table import Table
     from rich.text import Text
 
+    console = Console(highlight=False)
+    is_wide = console.width >= _WIDE
     table = Table(box=None, pad_edge=False, header_style="bold")
     for title in ("NAME", "ID", "ROLE", "CLUSTERS", "STATE", "EXPIRES", "LAST USED"):
-        table.add_column(title, overflow="fold")
+        # An id is there to be copied, and the others are of one word.
+        table.add_column(title, overflow="fold", no_wrap=title not in ("NAME", "CLUSTERS"))
     for row in rows:
         clusters = "all" if row["clusters"] is None else ", ".join(row["clusters"])
         cells = (
@@ -275,12 +295,14 @@ def _print_table(rows: Sequence[dict[str, Any]]) -> None:
             row["role"],
             clusters,
             row["state"],
-            _short(row.get("expires")),
-            _short(row.get("last_used")),
+            _short(row.get("expires"), is_wide=is_wide),
+            _short(row.get("last_used"), is_wide=is_wide),
         )
         table.add_row(*map(Text, cells))
-    Console(highlight=False).print(table)
+    console.print(table)
 
 
-def _short(instant: str | None) -> str:
-    return "never" if instant is None else f"{instant[:10]} {instant[11:16]}"
+def _short(instant: str | None, *, is_wide: bool) -> str:
+    if instant is None:
+        return "never"
+    return f"{instant[:10]} {instant[11:16]}" if is_wide else instant[:10]

@@ -106,6 +106,9 @@ def _waiting(path: str) -> Mapping[str, Counts] | None:
         return None
     try:
         folder = DataFolder.open(path, read_only=True)
+        if not folder.database.exists():
+            click.echo("no service has run with this data folder yet: nothing waits", err=True)
+            return None
         database = Database.open(folder.database, read_only=True)
         try:
             return database.read(outbox.counts)
