@@ -132,7 +132,7 @@ level = "loud"
         "9:23: intake.max_bytes_in_flight: 'lots' is not a size (write 64MiB, or bytes)",
         (
             "10:21: intake.clusters.name: 'a b' is not a cluster's name: letters, digits, '.', "
-            "'_', ':' and '-', at most 253"
+            "'_' and '-', at most 100"
         ),
         "10:53: intake.clusters.silent_after_seconds: must be at least 0 seconds, not -1",
         "10:29: 'name' is missing (The cluster's name, as in the paths it posts to.)",
