@@ -410,7 +410,7 @@ def test_a_key_is_made_shown_once_used_and_revoked(served: Served, admin: Asker)
 
 
 def test_a_bound_admin_makes_no_key_that_opens_more(served: Served) -> None:
-    bound_admin = served.asker_with("admin", name="bound admin", clusters=["test"])
+    bound_admin = served.asker_with("admin", name="the admin of test alone", clusters=["test"])
     for clusters in (None, [], ["prod"], ["prod", "test"]):
         body = {"name": "more", "role": "admin", "clusters": clusters}
         assert bound_admin.post("/api/v1/keys", json=body).status_code == 403
@@ -529,7 +529,7 @@ def test_who_is_bound_learns_nothing_of_other_clusters_from_runs(bound: Asker) -
 
 
 def test_who_is_bound_changes_no_rule(served: Served) -> None:
-    engineer = served.asker_with("engineer", name="bound engineer", clusters=["test"])
+    engineer = served.asker_with("engineer", name="the engineer of test alone", clusters=["test"])
     props = {
         "name": "x",
         "description": "x",
@@ -546,14 +546,14 @@ def test_who_is_bound_changes_no_rule(served: Served) -> None:
 
 
 def test_a_bound_admin_sees_and_revokes_keys_of_its_clusters_alone(served: Served) -> None:
-    admin = served.asker_with("admin", name="bound admin", clusters=["test"])
-    whole = served.asker_with("admin", name="whole admin")
+    admin = served.asker_with("admin", name="the admin of test alone", clusters=["test"])
+    whole = served.asker_with("admin", name="the admin of all")
     for name, clusters in (("k-test", ["test"]), ("k-prod", ["prod"]), ("k-all", None)):
         body = {"name": name, "role": "viewer"} | ({"clusters": clusters} if clusters else {})
         assert whole.post("/api/v1/keys", json=body).status_code == 201
     names = {each["name"] for each in admin.get("/api/v1/keys").json()["keys"]}
     assert "k-test" in names
-    assert names.isdisjoint({"k-prod", "k-all", "whole admin"})
+    assert names.isdisjoint({"k-prod", "k-all", "the admin of all"})
     assert admin.delete("/api/v1/keys/k-prod").status_code == 404
     assert admin.delete("/api/v1/keys/k-all").status_code == 404
     assert admin.delete("/api/v1/keys/k-test").status_code == 200
