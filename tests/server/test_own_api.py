@@ -410,7 +410,7 @@ def test_a_key_is_made_shown_once_used_and_revoked(served: Served, admin: Asker)
 
 
 def test_a_bound_admin_makes_no_key_that_opens_more(served: Served) -> None:
-    bound_admin = served.asker_with("admin", name="the admin of test alone", clusters=["test"])
+    bound_admin = served.asker_with("admin", name="bound admin", clusters=["test"])
     for clusters in (None, [], ["prod"], ["prod", "test"]):
         body = {"name": "more", "role": "admin", "clusters": clusters}
         assert bound_admin.post("/api/v1/keys", json=body).status_code == 403
