@@ -37,7 +37,10 @@ class Duck:
         self, statement: str, values: Mapping[str, object], tables: Mapping[str, Any]
     ) -> list[tuple[Any, ...]]:
         """What a statement gives. Raises `StoreError` where a file is gone or broken."""
-        cursor = self._connection.cursor()
+        try:
+            cursor = self._connection.cursor()
+        except duckdb.Error as error:
+            raise StoreError("the event store is closed") from error
         try:
             for name, table in tables.items():
                 cursor.register(name, table)
