@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import logging
 import os
@@ -153,6 +154,8 @@ def _serve(service: Service, settings: Config, *, quiet: bool) -> int:
     except BaseException:
         service.stop(grace_seconds=0)
         raise
+    gc.collect()
+    gc.freeze()  # what is loaded by now stays: it need not be looked through again and again
     # The writer waits for the interpreter's lock after each sync; by default for 5 ms.
     sys.setswitchinterval(_SWITCH_SECONDS)
     try:

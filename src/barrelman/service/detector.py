@@ -50,7 +50,9 @@ class Detector:
         clock: Callable[[], int],
         next_seq: int,
         note: Callable[[Within], None],
+        give_way: Callable[[], None] = lambda: None,
     ) -> None:
+        self._give_way = give_way
         self._store = store
         self._alerting = alerting
         self._lineup = lineup
@@ -145,6 +147,7 @@ class Detector:
             self._judge_frame(committed.frame(), self._lineup(), end)
 
     def _judge_frame(self, frame: Frame, lineup: Lineup, end: int) -> None:
+        self._give_way()
         candidates: list[Candidate] = []
         for judged in judge_frame(frame, lineup, first_seq=self.next_seq):
             self._consider(lineup, judged.event, judged.numbers, judged.arrival_us, candidates)

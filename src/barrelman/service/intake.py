@@ -35,6 +35,7 @@ _COMMIT_BYTES: Final = 4 * 1024 * 1024
 _SLICE_BYTES: Final = 1024 * 1024
 _SLICE_SECONDS: Final = 0.05
 """Of one body, before the next has its turn."""
+_WAY_SECONDS: Final = 0.002
 _LOOKED: Final = 128
 _MOST_AT_ONCE: Final = 256
 _MOST_PROBLEMS: Final = 100_000
@@ -279,6 +280,14 @@ class Intake:
             self._queue.append(job)
             self._changed.notify()
         return job.future
+
+    def give_way(self) -> None:
+        """For other work, now and then: lets the writer have the interpreter while it has to do.
+
+        Short: what gives way at each frame still goes on, several times slower.
+        """
+        if self._held_bytes:
+            time.sleep(_WAY_SECONDS)
 
     def flush(self) -> None:
         """Returns when all that was offered before is settled: what follows arrives later."""

@@ -66,6 +66,7 @@ def run_pass(
     *,
     lineup: Lineup,
     is_stopping: Callable[[], bool] = lambda: False,
+    give_way: Callable[[], None] = lambda: None,
 ) -> PassCounts:
     """Does the runs; all rules of `runs` are in `lineup`. Stops early, incomplete, when asked."""
     counts = PassCounts()
@@ -84,6 +85,7 @@ def run_pass(
         if is_stopping():
             counts.is_complete = False
             break
+        give_way()
         counts.frames += 1
         counts.events += len(frame.seqs)
         for judged in judge_frame(frame, part, arrival_us=(low_us, high_us)):

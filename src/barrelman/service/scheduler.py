@@ -96,9 +96,11 @@ class Scheduler:
         *,
         clock: Callable[[], int],
         flush: Callable[[], None],
+        give_way: Callable[[], None] = lambda: None,
         fills_gaps: bool = True,
         most_gap_ms: int = 7 * 86_400_000,
     ) -> None:
+        self._give_way = give_way
         self._fills_gaps = fills_gaps
         self._most_gap_ms = most_gap_ms
         self._database = database
@@ -404,6 +406,7 @@ class Scheduler:
             runs,
             lineup=lineup,
             is_stopping=lambda: not self._is_open,
+            give_way=self._give_way,
         )
         return counts, time.monotonic() - started
 

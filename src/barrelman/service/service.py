@@ -112,6 +112,7 @@ class Service:
             clock=now,
             next_seq=self._judged_seq(),
             note=self._write_soon,
+            give_way=lambda: self.intake.give_way(),
         )
         self.intake = Intake(
             events,
@@ -127,6 +128,7 @@ class Service:
             self.alerting,
             clock=now,
             flush=self.intake.flush,
+            give_way=self.intake.give_way,
             fills_gaps=self.options.fills_gaps,
             most_gap_ms=round(self.options.gap_days * 86_400_000),
         )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 from barrelman.errors import Place, StoreError
 from barrelman.records.frozen import frozen
@@ -31,6 +31,8 @@ from barrelman.store.segments import (
 from barrelman.store.shelf import Shelf
 from barrelman.store.view import Broken, part_blocks, size_of
 
+_T = TypeVar("_T")
+_MOMENT_SECONDS = 0.0005
 _TIDY_SECONDS = 5.0
 _FORGET_STEPS = 8
 _RETRY_SECONDS = 15.0
@@ -389,13 +391,13 @@ def _segment_of(part: Part, folder: DataFolder, describe: Describe, shelf: Shelf
     broken: list[Broken] = []
 
     def whole() -> Iterator[Block]:
-        for found in part_blocks(part, Bounds()):
+        for found in _slowly(part_blocks(part, Bounds())):
             if isinstance(found, Broken):
                 broken.append(found)
             else:
                 yield found
 
-    is_whole = all(not isinstance(found, Broken) for found in part_blocks(part, Bounds()))
+    is_whole = all(not isinstance(found, Broken) for found in _slowly(part_blocks(part, Bounds())))
     if is_whole:
         return publish(folder.events, whole(), part.batches)
     made: list[Batch] = []
@@ -404,6 +406,13 @@ def _segment_of(part: Part, folder: DataFolder, describe: Describe, shelf: Shelf
         shelf.fault(f"{each.path.name}: broken at {each.gap.at:,}; events of it are lost")
     put_aside(part.log, folder.damaged)
     return publish(folder.events, whole(), made) if count else None
+
+
+def _slowly(found: Iterator[_T]) -> Iterator[_T]:
+    """With a moment for others after each: sealing can wait, and who commits cannot."""
+    for each in found:
+        yield each
+        time.sleep(_MOMENT_SECONDS)
 
 
 def _sorted_out(
