@@ -18,6 +18,7 @@ from barrelman.records.event import Event
 from barrelman.records.times import format_instant, parse_instant_us
 from barrelman.service.clock import Clock
 from barrelman.service.courier import Courier
+from barrelman.service.detector import judged_seq
 from barrelman.service.intake import Receipt
 from barrelman.service.keeper import KeeperOptions
 from barrelman.service.rulesync import FileRules
@@ -191,7 +192,11 @@ class Graph:
         folder = DataFolder.open(path)
         database = Database.open(folder.database, now_us=self.wall())
         events = EventStore.open(
-            folder, clock=clock.now_us, describe=describe, options=store_options or UNSEALED
+            folder,
+            clock=clock.now_us,
+            describe=describe,
+            options=store_options or UNSEALED,
+            at_least_seq=judged_seq(database),
         )
         clock.not_before(events.last_arrival_us)
         settings = parse_sink_flag(f"file:{self.alerts_path}")

@@ -221,3 +221,19 @@ def test_a_thread_for_each_start_and_a_folder_for_one_process(tmp_path: Path) ->
             Graph(tmp_path / "data")
         assert "process" in str(refused.value)
         assert graph.service.health().reasons == []
+
+
+def test_a_log_that_is_cut_after_a_stop_is_missed(graph: Graph) -> None:
+    """How far it was judged is written down at the end: so what is gone by then is known to be."""
+    graph.start()
+    for number in range(3):
+        assert graph.take([audit(number)]).stored == 1
+    graph.judged().stop()
+    (log,) = (graph.path / "log").iterdir()
+    log.write_bytes(log.read_bytes()[:-1])
+    after = Graph(graph.path, wall=graph.wall)
+    try:
+        assert any("1 acknowledged event" in each for each in after.service.events.faults)
+        assert after.open_up().take([audit(2)]).stored == 1
+    finally:
+        after.stop()

@@ -128,6 +128,7 @@ class Detector:
                 with self._changed:
                     self._changed.wait(_RETRY_SECONDS)
             if committed is None and not self._is_open and not self._queue:
+                self._keep(is_due=True)
                 return
 
     def _next(self) -> Committed | None:
