@@ -119,7 +119,7 @@ def _serve(service: Service, settings: Config, *, quiet: bool) -> int:
     from barrelman.store import keys
 
     grants = [
-        Grant(each.common_name, each.role, frozenset(each.clusters) or None)  # type: ignore[arg-type]
+        Grant(each.common_name, each.role, frozenset(each.clusters) or None)  # type: ignore[arg-type]  # checked
         for each in settings.access.certificates
     ]
     access = Access(

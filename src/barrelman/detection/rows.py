@@ -65,7 +65,7 @@ def row_of(event: Event, *, cluster: str) -> Row:
         is_plain = False
     time_us = event_time_us(event)
     ips = tuple(addresses)
-    return Row(line, wrapper, key, time_us, is_plain, *told, ips, code, decision)  # type: ignore[arg-type,call-arg]
+    return Row(line, wrapper, key, time_us, is_plain, *told, ips, code, decision)  # type: ignore[arg-type,call-arg]  # ten texts
 
 
 def _part(body: JsonObject, name: str) -> JsonObject:
@@ -82,7 +82,7 @@ def _is_text(value: object) -> bool:
 def _document_row(event: Event, line: bytes, wrapper: bytes | None, key: tuple[int, int]) -> Row:
     """Nothing is told of a document: its fields may be spelled in many ways."""
     nothing = [None] * 10
-    return Row(line, wrapper, key, event_time_us(event), False, *nothing, (), None, None)  # type: ignore[call-arg,arg-type]
+    return Row(line, wrapper, key, event_time_us(event), False, *nothing, (), None, None)  # type: ignore[call-arg,arg-type]  # ten texts
 
 
 def _wrapper_of(event: Event) -> bytes | None:

@@ -46,7 +46,6 @@ _FEW_PROBLEMS: Final = 5
 _RETRY_SECONDS: Final = 5.0
 _SEAL_SECONDS: Final = 1.0
 _WINDOW_US: Final = 300_000_000
-_LIST_KINDS: Final = ("EventList", None, "")
 
 
 class Overloaded(BarrelmanError):  # noqa: N818  # a state, and no fault
@@ -164,21 +163,22 @@ class _Job:
                     receipt.problems.append("nothing but this: the rest of the body was not read")
                     return rows, True
             else:
-                self._add(found, rows)
-                size += len(rows[-1].line) if rows else 0
+                size += self._add(found, rows)
             if size >= most_bytes or (looked % _LOOKED == 0 and time.monotonic() >= until):
                 return rows, False
         return rows, True
 
-    def _add(self, event: Event, rows: list[Row]) -> None:
+    def _add(self, event: Event, rows: list[Row]) -> int:
+        """Takes an event up, or notes that it is too long; the bytes of its line."""
         event.cluster, event.is_bound = self.cluster, True
         row = row_of(event, cluster=self.cluster)
         if len(row.line) > self._max_event_bytes:
             reason = f"over-long: more than {self._max_event_bytes} bytes"
             self.receipt.note(Problem("malformed", reason, event.line, excerpt_of(row.line)))
-            return
+            return len(row.line)
         self.receipt.events += 1
         rows.append(row)
+        return len(row.line)
 
 
 class _Errand(NamedTuple):
