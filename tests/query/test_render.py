@@ -97,6 +97,13 @@ def test_description_of_what_kql_can_say_is_kql(tree: Node) -> None:
     assert describe(tree) == render_kql(tree)
 
 
+def test_only_null_is_no_bound_without_quotes() -> None:
+    for word in ("true", "false"):
+        node = Range(Text("f"), "lt", Text(word))
+        assert describe(node) == render_kql(node) == f"f < {word}"
+    assert describe(Range(Text("f"), "lt", Text("null"))) == 'f < "null"'
+
+
 def test_everything() -> None:
     assert render_kql(MATCH_ALL) == ""
     assert parse_kql(render_kql(MATCH_ALL)) == MATCH_ALL

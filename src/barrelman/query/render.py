@@ -136,7 +136,7 @@ class _Prose(_Kql):
         return _typed_word(value) if isinstance(value, Null | Boolean) else self.name(value)
 
     def bound(self, value: Text | Pattern) -> str:
-        return self.value(value)
+        return _quote(value.value) if value == Text("null") else self.name(value)
 
     def condition(self, node: Node) -> _Piece:
         if isinstance(node, Exists):
