@@ -12,8 +12,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from barrelman.detection.finding import Raised
 from barrelman.detection.match import RulePlan, match_of
-from barrelman.detection.replay import Raised, Replay, RuleCounts
+from barrelman.detection.replay import Replay, RuleCounts
 from barrelman.detection.schedule import Schedule
 from barrelman.records.event import Event
 from barrelman.records.times import parse_date_math, parse_duration_ms

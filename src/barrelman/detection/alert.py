@@ -6,11 +6,11 @@ import uuid
 from functools import cached_property
 from typing import Any, Final
 
+from barrelman.detection.finding import Raised
 from barrelman.detection.identity import event_id
 from barrelman.detection.overrides import name_of, risk_score_of, severity_of
 from barrelman.detection.reason import reason_text
 from barrelman.detection.redact import MASK, redact, redact_text
-from barrelman.detection.replay import Raised
 from barrelman.engine.compile import Predicate
 from barrelman.records.ecs import ecs_document
 from barrelman.records.event import Event, JsonObject

@@ -12,12 +12,12 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
+from barrelman.detection.finding import Raised
 from barrelman.detection.identity import id_of_other_act
 from barrelman.detection.match import Match, RulePlan, pack, unpack
 from barrelman.detection.seen import SeenIds
 from barrelman.detection.spill import DEFAULT_MEMORY_BYTES, Sorter
 from barrelman.records.event import Event
-from barrelman.records.frozen import frozen
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -46,16 +46,6 @@ class RuleCounts:
     """In no window at all: no time by which the rule reads, or a schedule with holes."""
     outside: int = 0
     """Outside --since/--until, where those count back from the log's end."""
-
-
-@frozen
-class Raised:
-    """An alert to be written: the run's time and the event."""
-
-    rule: int
-    tick_ms: int
-    alert_id: str
-    event: Event
 
 
 class Replay:

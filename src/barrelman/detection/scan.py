@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING
 
+from barrelman.detection.finding import Raised
 from barrelman.detection.judge import (
     EVERYTHING,
     Bound,
@@ -17,7 +18,7 @@ from barrelman.detection.judge import (
     patterns_of,
 )
 from barrelman.detection.match import Match
-from barrelman.detection.replay import Raised, Replay, RuleCounts
+from barrelman.detection.replay import Replay, RuleCounts
 from barrelman.engine.blind import impossible
 from barrelman.engine.blocks import Passed
 from barrelman.engine.compile import compile_query

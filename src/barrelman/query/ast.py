@@ -67,7 +67,42 @@ class Null:
     span: Span = field(default=NO_SPAN, compare=False)
 
 
-Value: TypeAlias = Text | Pattern | Boolean | Null
+@frozen
+class Number:
+    """A literal number of EQL. KQL and Lucene know none: there a number is a Text."""
+
+    value: int | float
+    span: Span = field(default=NO_SPAN, compare=False)
+
+
+@frozen
+class RegExp:
+    """A regular expression in Lucene's own syntax (`engine.regexp`), of a whole value."""
+
+    source: str
+    ignore_case: bool = False
+    span: Span = field(default=NO_SPAN, compare=False)
+
+
+@frozen
+class Fuzzy:
+    """Lucene's `text~edits`: texts that are at most so many edits away (0, 1 or 2)."""
+
+    text: str
+    edits: int
+    span: Span = field(default=NO_SPAN, compare=False)
+
+
+@frozen
+class Near:
+    """Lucene's `"text"~slop`: on a text field its words with so much between them."""
+
+    text: str
+    slop: int
+    span: Span = field(default=NO_SPAN, compare=False)
+
+
+Value: TypeAlias = Text | Pattern | Boolean | Null | Number | RegExp | Fuzzy | Near
 FieldName: TypeAlias = Text | Pattern
 """A field's dotted name; a Pattern where an unquoted name holds `*`."""
 
@@ -96,19 +131,25 @@ class Not:
 
 @frozen
 class Is:
-    """Some value of the field equals, or matches, `value`. Field None: of any field."""
+    """Some value of the field equals, or matches, `value`. Field None: of any field.
+
+    `exact` is EQL's regime: nothing is analysed, parsed or converted. A text equals that text and
+    a number that number; only dates and addresses are read as what their field's type says.
+    """
 
     field: FieldName | None
     value: Value
+    exact: bool = False
 
 
 @frozen
 class Range:
-    """Some value of the field lies on that side of `value`."""
+    """Some value of the field lies on that side of `value`. `exact` as in Is."""
 
     field: FieldName
     op: RangeOp
-    value: Text | Pattern
+    value: Text | Pattern | Number
+    exact: bool = False
 
 
 @frozen
@@ -144,6 +185,86 @@ class Before:
     epoch_ms: int
 
 
-Node: TypeAlias = MatchAll | And | Or | Not | Is | Range | Within | Nested | Exists | Before
+@frozen
+class FieldValue:
+    """The values of a field, one after the other: an expression of several values has many."""
+
+    name: Text
+
+
+@frozen
+class Constant:
+    value: str | int | float | bool | None
+    span: Span = field(default=NO_SPAN, compare=False)
+
+
+@frozen
+class Call:
+    """A function of EQL by its name in lower case; arithmetic too (`add`, `subtract`, …).
+
+    `ignore_case` is the `~` behind a name.
+    """
+
+    name: str
+    args: tuple[Expression, ...]
+    ignore_case: bool = False
+    span: Span = field(default=NO_SPAN, compare=False)
+
+
+@frozen
+class Condition:
+    """A condition as a value: true, false, or null where a field it compares is missing."""
+
+    node: Node
+
+
+Expression: TypeAlias = FieldValue | Constant | Call | Condition
+
+CompareOp: TypeAlias = Choice["eq", "gt", "gte", "lt", "lte"]
+
+
+@frozen
+class Compare:
+    """Some values of the two sides compare so; null compares with nothing but (`eq`) null.
+
+    Only what no plain leaf can say is written so: one side at least is a call or a condition, or
+    both are fields.
+    """
+
+    left: Expression
+    op: CompareOp
+    right: Expression
+
+
+@frozen
+class Suits:
+    """Some value of an expression equals or matches `value`, as an exact Is of a field does."""
+
+    expression: Expression
+    value: Value
+
+
+@frozen
+class Holds:
+    """Some value of an expression is true."""
+
+    expression: Expression
+
+
+Node: TypeAlias = (
+    MatchAll
+    | And
+    | Or
+    | Not
+    | Is
+    | Range
+    | Within
+    | Nested
+    | Exists
+    | Before
+    | Compare
+    | Suits
+    | Holds
+)
 
 MATCH_ALL = MatchAll()

@@ -13,9 +13,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, Literal, TypeAlias
 
+from barrelman.detection.finding import Raised
 from barrelman.detection.identity import act_mark, alert_id, id_of_other_act
 from barrelman.detection.lineup import Watcher
-from barrelman.detection.replay import Raised
 from barrelman.engine.decode import dumps, loads, shallow
 from barrelman.records.event import Event
 from barrelman.records.fields import event_time_us

@@ -13,9 +13,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any, Final, TypeAlias
 
+from barrelman.detection.finding import Raised
 from barrelman.detection.identity import alert_id
 from barrelman.detection.lineup import Lineup, Watcher
-from barrelman.detection.replay import Raised
 from barrelman.errors import TimeError
 from barrelman.records.times import format_instant
 from barrelman.service.judging import Judged, judge_frame

@@ -1,0 +1,35 @@
+"""The values of one field of an event, for whoever groups, counts or joins events by it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from itertools import product
+from typing import TypeAlias
+
+from barrelman.engine.places import Scope, Shape, read_values
+from barrelman.records.event import Event
+from barrelman.records.paths import Scalar
+
+FieldReader: TypeAlias = Callable[[Event], list[Scalar]]
+Combination: TypeAlias = tuple[Scalar, ...]
+
+
+def field_reader(name: str) -> FieldReader:
+    """Reads a field by the name that rules give it, of raw events and of Elastic documents."""
+    raw, document = (read_values(name, Scope(shape)) for shape in (Shape.RAW, Shape.DOCUMENT))
+    return lambda event: (document if event.is_document else raw)(event)
+
+
+def combinations_of(readers: Sequence[FieldReader], event: Event) -> list[Combination]:
+    """Every combination of one value of each field, each once: arrays fan out.
+
+    Empty where a field has no value. True, 1 and 1.0 are one to Python; a field has one type, so
+    that they do not meet.
+    """
+    columns = []
+    for read in readers:
+        values = read(event)
+        if not values:
+            return []
+        columns.append(values if len(values) == 1 else list(dict.fromkeys(values)))
+    return list(product(*columns))
