@@ -9,6 +9,7 @@ import marshal
 from collections.abc import Callable
 from typing import Final, TypeAlias
 
+from barrelman.detection.finding import GroupValue, Operand, Operator
 from barrelman.detection.identity import act_mark, alert_id
 from barrelman.detection.schedule import Schedule
 from barrelman.engine.decode import dumps, loads
@@ -30,6 +31,24 @@ and the event, packed."""
 
 
 @frozen
+class Operation:
+    """How a rule runs whose alerts need more than one event each, or fold several into one."""
+
+    operand: Callable[[Event, int], Operand | None]
+    """What the operator needs of an event; None where the event takes no part. The number is the
+    time in milliseconds of the first run that reads the event."""
+    groups: Callable[[Event], tuple[GroupValue, ...] | None] | None
+    """The values that the rule suppresses by."""
+    make: Callable[[], Operator]
+    takes_history: bool = False
+    """Events that happened before those of the scan say what is not new."""
+    takes_unplaced: bool = False
+    """Events that no window reads matter all the same."""
+    needs_event: bool = True
+    """The alert tells of the event itself."""
+
+
+@frozen
 class RulePlan:
     """How one rule runs. `cap` None: every match alerts."""
 
@@ -40,6 +59,8 @@ class RulePlan:
     """None: by the event's own time (`@timestamp`)."""
     retest: Retest | None = None
     """For a rule whose answer depends on the run's time: asked again in each run."""
+    operation: Operation | None = None
+    """None: each match is an alert of its own."""
 
 
 def match_of(rule: int, plan: RulePlan, event: Event) -> Match | None:
@@ -49,6 +70,8 @@ def match_of(rule: int, plan: RulePlan, event: Event) -> Match | None:
     """
     timestamp_us = event_time_us(event)
     time_us = timestamp_us if plan.place is None else plan.place(event)
+    if plan.operation is not None:
+        return _operand_match(rule, plan, plan.operation, event, time_us, timestamp_us)
     asked_again = False
     if plan.retest is not None:
         meets = _meets_in_runs(plan, event, time_us, timestamp_us)
@@ -58,6 +81,54 @@ def match_of(rule: int, plan: RulePlan, event: Event) -> Match | None:
     identity = alert_id(event, plan.rule_id)
     payload = pack(identity, event)
     return rule, time_us, timestamp_us, asked_again, identity, act_mark(event), payload
+
+
+def _operand_match(
+    rule: int,
+    plan: RulePlan,
+    operation: Operation,
+    event: Event,
+    time_us: int | None,
+    timestamp_us: int | None,
+) -> Match | None:
+    """What depends on the run's time is asked of the first run that reads the event."""
+    now_ms = 0
+    instant_us = timestamp_us if time_us is None else time_us
+    if instant_us is not None:
+        now_ms = plan.schedule.ticks(instant_us // 1000)[0] * plan.schedule.interval_ms
+    if plan.retest is not None and not plan.retest(event, now_ms):
+        return None
+    operand = operation.operand(event, now_ms)
+    if operand is None:
+        return None
+    identity = alert_id(event, plan.rule_id)
+    groups = None if operation.groups is None else operation.groups(event)
+    packed = pack(identity, event) if operation.needs_event else b""
+    payload = marshal.dumps((identity, operand, groups, packed))
+    return rule, time_us, timestamp_us, False, identity, act_mark(event), payload
+
+
+def unpack_operand(
+    payload: bytes,
+) -> tuple[str, Operand, tuple[GroupValue, ...] | None, bytes]:
+    """Of a rule with an operation: the match's id, operand, groups and packed event."""
+    identity, operand, groups, packed = marshal.loads(payload)  # packed just above
+    return identity, operand, groups, packed
+
+
+def with_identity(payload: bytes, identity: str, *, has_operand: bool) -> bytes:
+    """The payload of a match that is known by another id."""
+    if not has_operand:
+        return pack(identity, unpack(payload)[1])
+    _, operand, groups, packed = unpack_operand(payload)
+    packed = packed and pack(identity, unpack(packed)[1])
+    return marshal.dumps((identity, operand, groups, packed))
+
+
+def without_event(payload: bytes) -> bytes:
+    """An operand's payload that tells of the past alone."""
+    identity, operand, groups, _ = unpack_operand(payload)
+    return marshal.dumps((identity, operand, groups, b""))
 
 
 def _meets_in_runs(

@@ -12,9 +12,17 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
-from barrelman.detection.finding import Raised
+from barrelman.detection.finding import Finding, Raised, unpack_finding
 from barrelman.detection.identity import id_of_other_act
-from barrelman.detection.match import Match, RulePlan, pack, unpack
+from barrelman.detection.match import (
+    Match,
+    RulePlan,
+    unpack,
+    unpack_operand,
+    with_identity,
+    without_event,
+)
+from barrelman.detection.operate import OperationRuns
 from barrelman.detection.seen import SeenIds
 from barrelman.detection.spill import DEFAULT_MEMORY_BYTES, Sorter
 from barrelman.records.event import Event
@@ -24,13 +32,18 @@ if TYPE_CHECKING:
 
 # Runs remembered per rule before those that lie behind are dropped.
 _FEW_HELD: Final = 4096
+# In the place of "asked again" in a sorter's key: a match of the past.
+_PAST: Final = 2
 # Counts of windows remembered per rule; forgetting one only costs disk, never an alert.
 _MOST_SEGMENTS: Final = 4096
 
 
 @dataclass
 class RuleCounts:
-    """What became of a rule's matches: raised + capped + duplicates + unplaced + outside."""
+    """What became of a rule's matches: raised + capped + duplicates + unplaced + outside.
+
+    Of a rule that looks at several events `raised` and `capped` count what its runs found instead.
+    """
 
     matches: int = 0
     raised: int = 0
@@ -46,6 +59,12 @@ class RuleCounts:
     """In no window at all: no time by which the rule reads, or a schedule with holes."""
     outside: int = 0
     """Outside --since/--until, where those count back from the log's end."""
+    suppressed: int = 0
+    """Folded into an alert that another match raised."""
+    evicted: int = 0
+    """Keys, groups or partial sequences let go because there were too many to hold."""
+    history: int = 0
+    """Matches of the past that was given."""
 
 
 class Replay:
@@ -65,13 +84,15 @@ class Replay:
     ) -> None:
         self.counts = [RuleCounts() for _ in plans]
         self.plans = plans
-        self._runs = [
-            _RuleRuns(plan, counts) for plan, counts in zip(plans, self.counts, strict=True)
-        ]
         self._waiting = Sorter(memory_bytes=memory_bytes, folder=folder)
         self._untimed = Sorter(memory_bytes=memory_bytes // 4, folder=folder)
         self._raised = Sorter(memory_bytes=memory_bytes, folder=folder)
+        self._past = Sorter(memory_bytes=memory_bytes // 4, folder=folder)
         self._seen = SeenIds()
+        self._runs = [
+            self._runs_of(number, plan, counts)
+            for number, (plan, counts) in enumerate(zip(plans, self.counts, strict=True))
+        ]
         self._segments = [_Segments(plan) for plan in plans]
         self.has_untimed = False
         """Whether a match without a time waits for the log's end."""
@@ -89,7 +110,8 @@ class Replay:
             identity = id_of_other_act(identity, mark)
             known = self._seen.add(bytes.fromhex(identity)[:16], mark)
             counts.conflicting += known is None
-            payload = pack(identity, unpack(payload)[1])
+            has_operand = self.plans[rule].operation is not None
+            payload = with_identity(payload, identity, has_operand=has_operand)
         if known is not None:
             counts.duplicates += 1
             return
@@ -104,11 +126,22 @@ class Replay:
         if timestamp_us is None:
             timestamp_us = time_us
         key = (rule, time_us, timestamp_us, self._sequence, asked_again)
-        countable = not (asked_again or self._ranged)
+        countable = not (asked_again or self._ranged or self.plans[rule].operation)
         if countable and self._segments[rule].overflows(time_us, key, self._runs[rule].floor):
             counts.capped += 1
             return
         self._waiting.add(key, payload)
+
+    def remember(self, match: Match) -> None:
+        """A match of the past, for a rule whose runs look back at it."""
+        rule, time_us, timestamp_us, *_, payload = match
+        operation = self.plans[rule].operation
+        if operation is None or not operation.takes_history or time_us is None:
+            return
+        self.counts[rule].history += 1
+        self._sequence += 1
+        stamp_us = time_us if timestamp_us is None else timestamp_us
+        self._past.add((rule, time_us, stamp_us, self._sequence), without_event(payload))
 
     def advance(self, watermark_ms: int) -> Iterator[Raised]:
         """Runs that are over once every event up to `watermark_ms` has been read."""
@@ -135,14 +168,27 @@ class Replay:
     ) -> Iterator[Raised]:
         for (rule, sequence, asked_again), payload in self._untimed.drain():
             self._waiting.add((rule, untimed_us, untimed_us, sequence, asked_again), payload)
+        for key, payload in self._past.drain():
+            # What the scan itself reads, too, happened then and not before.
+            if not self._seen.has(bytes.fromhex(unpack_operand(payload)[0])[:16]):
+                self._waiting.add((*key, _PAST), payload)
         for runs in self._runs:
             runs.begin(watermark_ms)
         for key, payload in self._waiting.drain():
             rule, time_us, timestamp_us, sequence, asked_again = key
+            runs = self._runs[rule]
+            if asked_again == _PAST:
+                assert isinstance(runs, OperationRuns)
+                runs.remember(time_us, timestamp_us, sequence, payload)
+                continue
             if bounds_us is not None and not _within(timestamp_us, bounds_us):
                 self.counts[rule].outside += 1
                 continue
-            settled, tick_ms = self._runs[rule].settle(time_us, payload, asked_again)
+            if isinstance(runs, OperationRuns):
+                if not runs.feed(time_us, timestamp_us, sequence, payload):
+                    self._waiting.add(key, payload)
+                continue
+            settled, tick_ms = runs.settle(time_us, payload, asked_again)
             if not settled:
                 self._waiting.add(key, payload)
             elif tick_ms is not None:
@@ -150,8 +196,24 @@ class Replay:
         for runs in self._runs:
             runs.end()
         for (tick_ms, _, _, _, rule), payload in self._raised.drain():
+            if self.plans[rule].operation is not None:
+                yield raised_of(rule, tick_ms, unpack_finding(payload))
+                continue
             identity, event = unpack(payload)
             yield Raised(rule, tick_ms, identity, event)
+
+    def _runs_of(self, rule: int, plan: RulePlan, counts: RuleCounts) -> _RuleRuns | OperationRuns:
+        if plan.operation is None:
+            return _RuleRuns(plan, counts)
+        return OperationRuns(rule, plan, plan.operation, counts, self._raised)
+
+
+def raised_of(rule: int, tick_ms: int, finding: Finding) -> Raised:
+    """The alert that a finding of a run at that time is to become."""
+    events = tuple(unpack(packed)[1] for packed in finding.payloads)
+    event = events[0] if events else Event({}, is_document=True)
+    about, suppression = finding.about, finding.suppression
+    return Raised(rule, tick_ms, finding.alert_id, event, events, about, suppression)
 
 
 class _RuleRuns:

@@ -48,6 +48,16 @@ class Schedule:
         first = max(first, earliest)
         return first, min(last, self.latest, first + _MOST_RUNS)
 
+    def window_ms(self, tick: int) -> tuple[int, int]:
+        """First and last millisecond that the run at a tick reads: never what lies after it.
+
+        An end outside the calendar is before or behind all that has a date.
+        """
+        start, end = self._start(tick), self._end(tick)
+        tick_ms = tick * self.interval_ms
+        first = int(max(-_CALENDAR_END_MS, min(start, _CALENDAR_END_MS)))
+        return first, int(min(end, tick_ms))
+
     def _search(self, instant_ms: int, earliest: int) -> tuple[int, int]:
         """Windows with roundings, months or fixed dates: both ends only ever move forward.
 

@@ -36,6 +36,15 @@ class SeenIds:
             self._move_out()
         return None
 
+    def has(self, key: bytes) -> bool:
+        """Whether an id was met; it is not remembered for that."""
+        if key in self._recent:
+            return True
+        if self._older is None:
+            return False
+        row = self._older.execute("SELECT 1 FROM seen WHERE id = ?", (key,)).fetchone()
+        return row is not None
+
     def close(self) -> None:
         if self._older is not None:
             self._older.close()

@@ -8,6 +8,7 @@ from uuid import UUID, uuid5
 
 from barrelman.errors import BarrelmanError
 from barrelman.query.ast import MATCH_ALL, Node
+from barrelman.query.eqltree import EqlQuery
 from barrelman.records.frozen import frozen
 from barrelman.records.times import DateMath
 
@@ -105,9 +106,9 @@ class ThreatMappingEntry:
 class Rule:
     """A rule of any type with Elastic's field names; only `from` is spelled `from_`.
 
-    Fields of other rule types keep their empty values. `query_ast` is the parsed KQL of a rule
-    that is written in KQL, else None; `filter_ast` is the `filters` array. `parameters` is the
-    whole rule as the API would return it, for copies into alerts.
+    Fields of other rule types keep their empty values. `query_ast` is the parsed query of a rule
+    that runs, else None; `filter_ast` is the `filters` array. `parameters` is the whole rule as
+    the API would return it, for copies into alerts.
     """
 
     _: KW_ONLY
@@ -191,7 +192,11 @@ class Rule:
     machine_learning_job_id: tuple[str, ...] = ()
 
     query_ast: Node | None = None
+    """Of an EQL rule what an event must meet to matter to it: some stage of a sequence."""
+    eql: EqlQuery | None = None
     filter_ast: Node = MATCH_ALL
+    threat_ast: Node | None = None
+    """What an indicator must meet: threat_query and threat_filters."""
     parameters: JsonObject = field(repr=False, default_factory=dict)
     metadata: JsonObject = field(repr=False, default_factory=dict)
     """The `[metadata]` table of a TOML rule file."""
