@@ -328,11 +328,6 @@ def test_a_missing_rule_id_is_the_same_at_every_load() -> None:
 
 
 STATUSES: list[tuple[dict[str, Any], dict[str, Any], str]] = [
-    (QUERY, {"language": "lucene", "query": "a:(("}, "Lucene queries do not run yet"),
-    (THRESHOLD, {}, "threshold rules do not run yet"),
-    (NEW_TERMS, {}, "new terms rules do not run yet"),
-    (THREAT_MATCH, {}, "indicator match rules do not run yet"),
-    (EQL, {}, "EQL rules do not run yet"),
     (ESQL, {}, "ES|QL rules do not run yet"),
     (ML, {}, "machine learning rules do not run here"),
     (QUERY, {"type": "saved_query", "saved_id": "s", "query": DROP}, "the saved query 's' is kept"),
@@ -355,8 +350,34 @@ def test_what_does_not_run_says_so(
     assert reason in loaded.reason
 
 
+@pytest.mark.parametrize(
+    ("base", "changes"),
+    [
+        (QUERY, {"language": "lucene", "query": "a:(b OR c)"}),
+        (QUERY, {"alert_suppression": {"group_by": ["a"]}}),
+        (QUERY, {"type": "saved_query", "saved_id": "s"}),
+        (THRESHOLD, {}),
+        (NEW_TERMS, {}),
+        (THREAT_MATCH, {}),
+        (THREAT_MATCH, {"threat_language": "lucene", "threat_query": "*:*"}),
+        (EQL, {}),
+        (EQL, {"query": "sequence by user.name with maxspan=1m [any where true] [any where true]"}),
+    ],
+)
+def test_every_type_is_ready(base: dict[str, Any], changes: dict[str, Any]) -> None:
+    loaded = load_api(base, changes)
+    assert (loaded.status, loaded.reason) == ("ready", "")
+
+
+def test_a_threat_querys_error_is_placed_and_its_fields_are_typed_by_value() -> None:
+    broken = load_api(THREAT_MATCH, {"threat_query": "a:("})
+    assert broken.status == "invalid"
+    assert "threat_query:" in broken.reason
+    typed = load_api(THREAT_MATCH, {"threat_query": "source.ip:nowhere"})
+    assert typed.status == "ready"
+
+
 NOTES: list[tuple[dict[str, Any], str]] = [
-    ({"alert_suppression": {"group_by": ["a"]}}, "every match is an alert of its own"),
     ({"data_view_id": "v"}, "the data view 'v' is not known here"),
     ({"max_signals": 5000}, "max_signals 5000 is lowered to 1000 a run"),
     ({"type": "saved_query", "saved_id": "s"}, "the rule's own copy runs"),

@@ -8,21 +8,12 @@ from dataclasses import fields as dataclass_fields
 from typing import Any, Final, TypeAlias
 from uuid import uuid5
 
-from barrelman.errors import (
-    BarrelmanError,
-    QueryError,
-    QueryTypeError,
-    RuleError,
-    UnsupportedError,
-)
-from barrelman.query.ast import Node
-from barrelman.query.kql import parse_kql
-from barrelman.query.typecheck import check_types
-from barrelman.records.fields import AUDIT_CATALOGUE
+from barrelman.errors import BarrelmanError, RuleError, UnsupportedError
 from barrelman.records.times import UNIT_MS, parse_date_math, parse_duration_ms
 from barrelman.rules.checks import check_together
-from barrelman.rules.filters import Budget, all_of, parse_filter
+from barrelman.rules.filters import all_of
 from barrelman.rules.locate import Spot
+from barrelman.rules.queries import parse_filters, parse_queries
 from barrelman.rules.rule import (
     ID_NAMESPACE,
     MAX_SIGNALS_CAP,
@@ -41,25 +32,14 @@ from barrelman.rules.rule import (
     Threshold,
 )
 from barrelman.rules.schema import Problem, Table
-from barrelman.rules.shape import KQL_TYPES, RULE_TYPES, fields_of
+from barrelman.rules.shape import RULE_TYPES, fields_of
 
 JsonObject: TypeAlias = dict[str, Any]
 
 _NOT_RUN: Final = {
-    "threshold": "threshold rules do not run yet",
-    "eql": "EQL rules do not run yet",
     "esql": "ES|QL rules do not run yet",
-    "new_terms": "new terms rules do not run yet",
-    "threat_match": "indicator match rules do not run yet",
     "machine_learning": "machine learning rules do not run here",
 }
-
-
-def parse_rule_query(text: str) -> Node:
-    """A rule's KQL, parsed and checked. Raises QueryError with a place within `text`."""
-    node = parse_kql(text)
-    check_types(node, AUDIT_CATALOGUE, text=text)
-    return node
 
 
 def build_rule(
@@ -74,9 +54,13 @@ def build_rule(
     place = spot.place()
     fields, problems, broken = _check_fields(data, is_toml=is_toml)
     errors = [*earlier, *(_to_error(problem, spot) for problem in problems)]
-    query_ast, query_errors = _parse_queries(fields, broken, spot)
-    filter_ast, filter_errors, gaps = _parse_filters(fields, broken, spot)
-    errors += query_errors + filter_errors
+    parsed, query_errors = parse_queries(fields, broken, spot)
+    filter_ast, filter_errors, gaps = parse_filters(fields, "filters", broken, spot)
+    threat_filter, threat_errors, threat_gaps = parse_filters(
+        fields, "threat_filters", broken, spot
+    )
+    errors += query_errors + filter_errors + threat_errors
+    gaps += threat_gaps
     if "rule_id" not in fields and not errors:
         fields["rule_id"] = derive_rule_id(fields)
     status: Status = "ready"
@@ -85,7 +69,16 @@ def build_rule(
         status, reason = "invalid", "; ".join(error.oneline() for error in errors)
     else:
         gaps = _find_gaps(fields) + gaps
-        rule = _make_rule(fields, query_ast, filter_ast, metadata or {}, place.path, place.line)
+        rule = _make_rule(
+            fields,
+            metadata=metadata or {},
+            path=place.path or "",
+            line=place.line or 1,
+            query_ast=parsed.query,
+            eql=parsed.eql,
+            filter_ast=filter_ast,
+            threat_ast=None if parsed.threat is None else all_of([parsed.threat, threat_filter]),
+        )
         if gaps:
             status, reason = "unsupported", "; ".join(gap.message for gap in gaps)
     return LoadedRule(
@@ -146,61 +139,6 @@ def _text(value: object) -> str | None:
     return value if isinstance(value, str) and value else None
 
 
-# Queries and filters
-
-
-def _parse_queries(
-    fields: JsonObject, broken: frozenset[str], spot: Spot
-) -> tuple[Node | None, list[BarrelmanError]]:
-    errors: list[BarrelmanError] = []
-    asts: dict[str, Node] = {}
-    for name, language in (("query", "language"), ("threat_query", "threat_language")):
-        usable = broken.isdisjoint((name, language, "type")) and fields.get("type") in KQL_TYPES
-        if usable and name in fields and fields.get(language) == "kuery":
-            try:
-                asts[name] = parse_rule_query(fields[name])
-            except QueryError as error:
-                errors.append(_place_query_error(error, name, fields[name], spot))
-    return asts.get("query"), errors
-
-
-def _place_query_error(error: QueryError, name: str, query: str, spot: Spot) -> QueryError:
-    """The error at its place in the file instead of in the query text."""
-    offset = 0
-    for _ in range((error.place.line or 1) - 1):
-        offset = query.find("\n", offset) + 1
-    place = spot.place((name,), offset=offset + (error.place.column or 1) - 1)
-    return type(error)(f"{name}: {error.message}", place=place, hint=error.hint)
-
-
-def _parse_filters(
-    fields: JsonObject, broken: frozenset[str], spot: Spot
-) -> tuple[Node, list[BarrelmanError], list[UnsupportedError]]:
-    nodes: list[Node] = []
-    errors: list[BarrelmanError] = []
-    gaps: list[UnsupportedError] = []
-    budget = Budget()
-    for name in ("filters", "threat_filters"):
-        for index, filter_ in enumerate(() if name in broken else fields.get(name, ())):
-            if budget.is_spent:
-                break  # said of the filter that spent it
-            where = f"{name}[{index}]"
-            try:
-                node = parse_filter(filter_, budget=budget)
-                if node is not None and name == "filters":
-                    check_types(node, AUDIT_CATALOGUE)
-            except UnsupportedError as gap:
-                message = f"{where}: {gap.message} do not run yet"
-                gaps.append(UnsupportedError(message, place=spot.place((name, index))))
-            except (RuleError, QueryTypeError) as error:
-                message = f"{where}: {error.message}"
-                errors.append(RuleError(message, place=spot.place((name, index))))
-            else:
-                if node is not None and name == "filters":
-                    nodes.append(node)
-    return all_of(nodes), errors, gaps
-
-
 def _find_gaps(fields: JsonObject) -> list[UnsupportedError]:
     """Why a valid rule of this type and language does not run."""
     rule_type = fields["type"]
@@ -213,8 +151,6 @@ def _find_gaps(fields: JsonObject) -> list[UnsupportedError]:
                 f"the saved query '{saved}' is kept in Kibana, and the rule carries no copy of it"
             )
         ]
-    if fields["language"] == "lucene":
-        return [UnsupportedError("Lucene queries do not run yet")]
     return []
 
 
@@ -223,8 +159,6 @@ def _find_notes(rule: Rule, metadata: JsonObject | None) -> tuple[str, ...]:
     notes = []
     if rule.type == "saved_query" and rule.query:
         notes.append(f"the saved query '{rule.saved_id}' is not read: the rule's own copy runs")
-    if rule.alert_suppression is not None:
-        notes.append("alert_suppression is not applied: every match is an alert of its own")
     if rule.data_view_id is not None:
         notes.append(f"the data view '{rule.data_view_id}' is not known here: all events are read")
     if rule.max_signals > MAX_SIGNALS_CAP:
@@ -239,14 +173,7 @@ def _find_notes(rule: Rule, metadata: JsonObject | None) -> tuple[str, ...]:
 # The Rule itself
 
 
-def _make_rule(
-    fields: JsonObject,
-    query_ast: Node | None,
-    filter_ast: Node,
-    metadata: JsonObject,
-    path: str | None,
-    line: int | None,
-) -> Rule:
+def _make_rule(fields: JsonObject, **made: Any) -> Rule:
     values = {name: value for name, value in fields.items() if name in _PLAIN_FIELDS}
     values = {
         name: tuple(value) if isinstance(value, list) else value for name, value in values.items()
@@ -258,12 +185,8 @@ def _make_rule(
         **values,
         interval_ms=parse_duration_ms(fields["interval"]),
         from_=parse_date_math(fields["from"]),
-        query_ast=query_ast,
-        filter_ast=filter_ast,
         parameters=fields,
-        metadata=metadata,
-        path=path or "",
-        line=line or 1,
+        **made,
     )
 
 

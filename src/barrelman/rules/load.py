@@ -22,13 +22,14 @@ from barrelman.rules.exceptions import (
 )
 from barrelman.rules.locate import Spot
 from barrelman.rules.rule import LoadedRule
+from barrelman.rules.saved import SavedQuery, is_saved_query, read_saved_query
 from barrelman.rules.schema import describe_value
 from barrelman.rules.shape import LIST_TYPES, RULE_TYPES
 from barrelman.rules.unwrap import unwrap_toml
 
 JsonObject: TypeAlias = dict[str, Any]
 _Kind: TypeAlias = Literal[
-    "rule", "asset", "list", "item", "values", "value", "connector", "details", "unknown"
+    "rule", "asset", "saved", "list", "item", "values", "value", "connector", "details", "unknown"
 ]
 
 _RULE_SIGNS: Final = ("rule_id", "risk_score", "severity", "query", "description", "index")
@@ -60,6 +61,8 @@ class LoadResult:
     exceptions: ExceptionSet = field(default_factory=ExceptionSet)
     errors: tuple[BarrelmanError, ...] = ()
     skipped: tuple[Skipped, ...] = ()
+    saved: tuple[SavedQuery, ...] = ()
+    """Saved queries: rules of other files may name them, too (`saved.with_saved_queries`)."""
 
 
 def load_rules(content: bytes | str, *, path: str, named: bool = True) -> LoadResult:
@@ -92,8 +95,9 @@ def load_exceptions(content: bytes | str, *, path: str) -> LoadResult:
     for document in read_documents(content, path=path):
         if isinstance(document, Broken):
             shelf.errors.append(as_error(document, ExceptionListError))
-        elif _classify(document.data) in ("rule", "asset"):
-            shelf.skip(document.line, "a rule, in a file given for exception lists")
+        elif (kind := _classify(document.data)) in ("rule", "asset", "saved"):
+            what = "a saved query" if kind == "saved" else "a rule"
+            shelf.skip(document.line, f"{what}, in a file given for exception lists")
         elif document.is_toml or not _load_json(document, shelf):
             strangers.append(document)
     if strangers and not shelf.knows_anything:
@@ -117,12 +121,14 @@ class _Shelf:
         self.items: list[ExceptionItem] = []
         self.errors: list[BarrelmanError] = []
         self.skipped: list[Skipped] = []
+        self.saved: list[SavedQuery] = []
         self._types: dict[str, str] = {}
         self._values: dict[str, list[tuple[str, int]]] = {}
 
     @property
     def knows_anything(self) -> bool:
-        return bool(self.rules or self.lists or self.items or self.skipped or self._values)
+        found = (self.rules, self.lists, self.items, self.skipped, self.saved, self._values)
+        return any(found)
 
     def skip(self, line: int, reason: str) -> None:
         self.skipped.append(Skipped(self.path, line, reason))
@@ -146,7 +152,13 @@ class _Shelf:
             for list_id, found in self._values.items()
         }
         exceptions = ExceptionSet(tuple(self.lists), tuple(self.items), value_lists)
-        return LoadResult(tuple(self.rules), exceptions, tuple(self.errors), tuple(self.skipped))
+        return LoadResult(
+            tuple(self.rules),
+            exceptions,
+            tuple(self.errors),
+            tuple(self.skipped),
+            tuple(self.saved),
+        )
 
 
 def _classify(data: object) -> _Kind:
@@ -156,6 +168,8 @@ def _classify(data: object) -> _Kind:
     kind = data.get("type")
     if kind == "security-rule" and isinstance(data.get("attributes"), dict):
         return "asset"
+    if is_saved_query(data):
+        return "saved"
     if any(sign in data for sign in _DETAIL_SIGNS):
         return "details"
     if kind == "action" and "attributes" in data:
@@ -189,6 +203,10 @@ def _load_json(record: Record, shelf: _Shelf) -> bool:
             shelf.rules.append(build_rule(data, spot=spot))
         case "asset":
             shelf.rules.append(build_rule(data["attributes"], spot=spot.within("attributes")))
+        case "saved":
+            saved, problems = read_saved_query(data, spot=spot)
+            shelf.saved += [saved] if saved else []
+            shelf.errors += problems
         case "list":
             found, errors = read_list(data, spot=spot)
             shelf.lists += [found] if found else []

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import KW_ONLY, field
-from typing import Any, Final, Literal, TypeAlias
+from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias
 from uuid import UUID, uuid5
 
 from barrelman.errors import BarrelmanError
 from barrelman.query.ast import MATCH_ALL, Node
-from barrelman.query.eqltree import EqlQuery
 from barrelman.records.frozen import frozen
 from barrelman.records.times import DateMath
+
+if TYPE_CHECKING:
+    from barrelman.query.eqltree import EqlQuery
 
 JsonObject: TypeAlias = dict[str, Any]
 Status: TypeAlias = Literal["ready", "unsupported", "invalid"]

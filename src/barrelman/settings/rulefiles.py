@@ -13,6 +13,7 @@ from barrelman.records.frozen import frozen
 from barrelman.rules.exceptions import ExceptionSet, ValueList, merge_sets, parse_value_list
 from barrelman.rules.load import LoadResult, Skipped, load_exceptions, load_rules
 from barrelman.rules.rule import LoadedRule
+from barrelman.rules.saved import SavedQuery, with_saved_queries
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -54,7 +55,7 @@ def read_rule_paths(paths: Iterable[str | Path], *, include_all: bool = False) -
     reader = _Reader(include_all=include_all)
     for path in paths:
         reader.read(_as_path(path))
-    rules = _refuse_repeats(reader.rules)
+    rules = _refuse_repeats(with_saved_queries(reader.rules, reader.saved))
     exceptions = merge_sets(reader.sets)
     return RuleLoad(
         tuple(rules),
@@ -126,6 +127,7 @@ class _Reader:
         self.sets: list[ExceptionSet] = []
         self.errors: list[BarrelmanError] = []
         self.skipped: list[Skipped] = []
+        self.saved: dict[str, SavedQuery] = {}
         self.deprecated = 0
         self.immature = 0
         self._include_all = include_all
@@ -164,6 +166,7 @@ class _Reader:
         self.sets.append(_with_value_files(found.exceptions, path.parent, self.errors))
         self.errors += found.errors
         self.skipped += found.skipped
+        self.saved.update((one.id, one) for one in found.saved)
 
     def _walk(self, folder: Path) -> Iterator[Path]:
         """Rule files below a folder, in the order of their paths. Links are followed."""
