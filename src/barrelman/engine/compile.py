@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import field
 from typing import Any, Final
 
+from barrelman.engine.exact import exact_comparison, exact_equality
 from barrelman.engine.patterns import compile_pattern
 from barrelman.engine.places import (
     Scope,
@@ -37,16 +38,20 @@ from barrelman.query.ast import (
     And,
     Before,
     Boolean,
+    Compare,
     Exists,
     FieldName,
+    Holds,
     Is,
     MatchAll,
     Nested,
     Node,
     Not,
+    Number,
     Or,
     Pattern,
     Range,
+    Suits,
     Text,
     Value,
     Wild,
@@ -100,8 +105,8 @@ class Predicate:
 
 def compile_query(node: Node, catalogue: Catalogue) -> Predicate:
     """Compiles a tree whose types were checked (`check_types`); what slipped through is False."""
-    raw = _Compiler(catalogue, Scope(Shape.RAW))
-    document = _Compiler(catalogue, Scope(Shape.DOCUMENT))
+    raw = _Compiler(catalogue, Scope(Shape.RAW, catalogue=catalogue))
+    document = _Compiler(catalogue, Scope(Shape.DOCUMENT, catalogue=catalogue))
     return Predicate(
         node=node,
         catalogue=catalogue,
@@ -114,7 +119,7 @@ def compile_query(node: Node, catalogue: Catalogue) -> Predicate:
 
 def compile_raw(node: Node, catalogue: Catalogue) -> Leaf:
     """The predicate on raw events alone: a part of a query that `compile_query` takes whole."""
-    return _Compiler(catalogue, Scope(Shape.RAW)).function(node)
+    return _Compiler(catalogue, Scope(Shape.RAW, catalogue=catalogue)).function(node)
 
 
 class _Compiler:
@@ -151,11 +156,13 @@ class _Compiler:
             case Before(epoch_ms):
                 self.uses_now = True
                 return f"(now < {epoch_ms})"
-            case _AnyOf(name, values):
-                return self.is_any(Text(name), values)
-            case Is(target, value):
-                return self.is_any(target, (value,))
-            case Range(target, op, value):
+            case _AnyOf(name, values, exact):
+                return self.is_any(Text(name), values, exact=exact)
+            case Is(target, value, exact):
+                return self.is_any(target, (value,), exact=_is_exact(value, exact=exact))
+            case Range(target, op, value, exact):
+                if exact or isinstance(value, Number):
+                    return self.leaf(target, lambda kind: exact_comparison(kind, op, value))
                 return self.leaf(target, lambda kind: comparison(kind, op, value))
             case Within(target, bounds):
                 return self.leaf(target, lambda kind: interval(kind, bounds))
@@ -163,6 +170,8 @@ class _Compiler:
                 return self.exists(target)
             case Nested(path, child):
                 return self.nested(path, child)
+            case Compare() | Suits() | Holds():
+                return "False"
 
     def joined(self, operator: str, children: Iterable[Node | _AnyOf], *, depth: int) -> str:
         parts = [self.expression(child, depth=depth + 1) for child in children]  # type: ignore[arg-type]
@@ -177,22 +186,23 @@ class _Compiler:
 
     # --- leaves ---
 
-    def is_any(self, target: FieldName | None, values: tuple[Value, ...]) -> str:
+    def is_any(self, target: FieldName | None, values: tuple[Value, ...], *, exact: bool) -> str:
         """Some value of the field equals one of these."""
         if all(isinstance(value, Pattern) and value.is_star for value in values):
             if target is None or (isinstance(target, Pattern) and target.is_star):
                 return "True"
             return self.exists(target)
         if target is None:
-            return self.free_text(values)
+            return self.free_text(values, exact=exact)
         if (
             isinstance(target, Text)
             and not self.is_hidden(target)
             and self.catalogue.type_of(self.scope.prefix + target.value) is FieldType.KEYWORD
-            and all(isinstance(value, Text | Boolean) for value in values)
+            and all(isinstance(value, Text if exact else Text | Boolean) for value in values)
         ):
             return self.keyword(target.value, values)
-        return self.leaf(target, lambda kind: any_equality(kind, values))
+        make = exact_equality if exact else any_equality
+        return self.leaf(target, lambda kind: make(kind, values))
 
     def keyword(self, name: str, values: tuple[Value, ...]) -> str:
         """The commonest leaf by far: a set of exact strings."""
@@ -290,7 +300,7 @@ class _Compiler:
 
         return self.call(leaf)
 
-    def free_text(self, values: tuple[Value, ...]) -> str:
+    def free_text(self, values: tuple[Value, ...], *, exact: bool) -> str:
         """No field: of any field. A pattern is a query_string, whose spaces mean "or"."""
         wanted: list[Value] = []
         if any(
@@ -302,7 +312,8 @@ class _Compiler:
                 wanted.extend(_as_value(clause) for clause in split_clauses(value, lower=False))
             else:
                 wanted.append(value)
-        return self.any_field(lambda name: True, lambda kind: any_equality(kind, wanted))
+        make = exact_equality if exact else any_equality
+        return self.any_field(lambda name: True, lambda kind: make(kind, wanted))
 
 
 @frozen
@@ -311,20 +322,30 @@ class _AnyOf:
 
     name: str
     values: tuple[Value, ...]
+    exact: bool
 
 
 def _merge_equalities(children: tuple[Node, ...]) -> list[Node | _AnyOf]:
     """`f:a or f:b` read as one leaf; a list of thousands of values is one set."""
-    merged: dict[str, list[Value]] = {}
-    order: list[Node | str] = []
+    merged: dict[tuple[str, bool], list[Value]] = {}
+    order: list[Node | tuple[str, bool]] = []
     for child in children:
         if isinstance(child, Is) and isinstance(child.field, Text) and not _is_star(child.value):
-            if child.field.value not in merged:
-                order.append(child.field.value)
-            merged.setdefault(child.field.value, []).append(child.value)
+            key = child.field.value, _is_exact(child.value, exact=child.exact)
+            if key not in merged:
+                order.append(key)
+            merged.setdefault(key, []).append(child.value)
         else:
             order.append(child)
-    return [_AnyOf(each, tuple(merged[each])) if isinstance(each, str) else each for each in order]
+    return [
+        _AnyOf(each[0], tuple(merged[each]), exact=each[1]) if isinstance(each, tuple) else each
+        for each in order
+    ]
+
+
+def _is_exact(value: Value, *, exact: bool) -> bool:
+    """A number is a number in whatever language it was written."""
+    return exact or isinstance(value, Number)
 
 
 def _is_star(value: Value) -> bool:

@@ -4,19 +4,28 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from itertools import product
-from typing import TypeAlias
+from typing import Final, TypeAlias
 
 from barrelman.engine.places import Scope, Shape, read_values
 from barrelman.records.event import Event
+from barrelman.records.fields import Catalogue
 from barrelman.records.paths import Scalar
 
 FieldReader: TypeAlias = Callable[[Event], list[Scalar]]
 Combination: TypeAlias = tuple[Scalar, ...]
 
+_UNMAPPED: Final = Catalogue()
 
-def field_reader(name: str) -> FieldReader:
-    """Reads a field by the name that rules give it, of raw events and of Elastic documents."""
-    raw, document = (read_values(name, Scope(shape)) for shape in (Shape.RAW, Shape.DOCUMENT))
+
+def field_reader(name: str, *, catalogue: Catalogue = _UNMAPPED) -> FieldReader:
+    """Reads a field by the name that rules give it, of raw events and of Elastic documents.
+
+    A field that a mapping hides, or does not have, has no values.
+    """
+    scopes = [Scope(shape, catalogue=catalogue) for shape in (Shape.RAW, Shape.DOCUMENT)]
+    if catalogue.lacks(name) or catalogue.is_hidden(name):
+        return lambda event: []
+    raw, document = (read_values(name, scope) for scope in scopes)
     return lambda event: (document if event.is_document else raw)(event)
 
 

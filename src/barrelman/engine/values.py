@@ -15,20 +15,23 @@ from typing import Any, Final
 from barrelman.engine.analysis import words
 from barrelman.engine.patterns import compile_pattern
 from barrelman.errors import TimeError
-from barrelman.query.ast import Boolean, Null, Pattern, RangeOp, Text, Value, Wild
+from barrelman.query.ast import Boolean, Pattern, RangeOp, Text, Value, Wild
 from barrelman.query.typecheck import NUMBER, pattern_text
 from barrelman.records.addresses import merge_spans, parse_address, parse_span
 from barrelman.records.fields import FieldType
 from barrelman.records.frozen import frozen
 from barrelman.records.paths import Scalar
 from barrelman.records.times import DateMath, parse_date_math, parse_instant_us
+from barrelman.records.versions import version_key
 
 Test = Callable[[Scalar, int], bool]
 
 Comparison = Callable[[Any, Any], bool]
 
+_WHOLE: Final = (FieldType.KEYWORD, FieldType.FLATTENED, FieldType.VERSION)
+"""Whose values are compared as one text each."""
 _TRUTHS: Final = {"true": True, "false": False, "": False}
-_COMPARE: Final[dict[RangeOp, Comparison]] = {"gt": gt, "gte": ge, "lt": lt, "lte": le}
+COMPARE: Final[dict[RangeOp, Comparison]] = {"gt": gt, "gte": ge, "lt": lt, "lte": le}
 _DATE_LITERAL = re.compile(r"now\b.*|\d{4}-\d\d.*", re.ASCII | re.DOTALL)
 _DATE_VALUE = re.compile(r"\d{4}-\d\d-\d\d.*", re.ASCII | re.DOTALL)
 
@@ -59,14 +62,14 @@ def keyword_text(value: Scalar) -> str:
 
 def equality(kind: FieldType | None, value: Value) -> ValueTest:
     """The test of `field: value` for a field of that type; None types by the value itself."""
-    if isinstance(value, Null):
-        return NEVER
     if isinstance(value, Pattern):
         return _pattern(kind, value)
     if isinstance(value, Boolean):
         return _boolean(kind, value.value)
+    if not isinstance(value, Text):
+        return NEVER
     match kind:
-        case FieldType.KEYWORD | FieldType.FLATTENED:
+        case FieldType.KEYWORD | FieldType.FLATTENED | FieldType.VERSION:
             wanted = value.value
             return ValueTest(lambda got, _: got == wanted or keyword_text(got) == wanted)
         case FieldType.TEXT:
@@ -111,10 +114,13 @@ def any_equality(kind: FieldType | None, values: Iterable[Value]) -> ValueTest:
 def comparison(kind: FieldType | None, op: RangeOp, value: Text | Pattern) -> ValueTest:
     """The test of `field > value` and its kin."""
     text = value.value if isinstance(value, Text) else pattern_text(value)
-    compare = _COMPARE[op]
+    compare = COMPARE[op]
     match kind:
         case FieldType.KEYWORD | FieldType.FLATTENED:
             return _keyword_order(compare, text)
+        case FieldType.VERSION:
+            version = version_key(text)
+            return ValueTest(lambda got, _: compare(version_key(keyword_text(got)), version))
         case FieldType.TEXT:
             return ValueTest(
                 lambda got, _: any(compare(word, text) for word in words(keyword_text(got)))
@@ -126,11 +132,11 @@ def comparison(kind: FieldType | None, op: RangeOp, value: Text | Pattern) -> Va
             whole = kind is FieldType.LONG
             return ValueTest(
                 lambda got, _: (
-                    (number := _as_number(got, whole=whole)) is not None and compare(number, bound)
+                    (number := as_number(got, whole=whole)) is not None and compare(number, bound)
                 )
             )
         case FieldType.DATE:
-            return _date_order(op, text, _as_date_ms) or NEVER
+            return _date_order(op, text, as_date_ms) or NEVER
         case FieldType.IP:
             return _address_order(compare, text) or NEVER
         case FieldType.BOOLEAN | FieldType.NESTED:
@@ -169,7 +175,7 @@ def _boolean(kind: FieldType | None, wanted: bool) -> ValueTest:
     text = "true" if wanted else "false"
     if kind is FieldType.BOOLEAN and not wanted:
         return _is_false()
-    if kind in (None, FieldType.BOOLEAN, FieldType.KEYWORD, FieldType.FLATTENED):
+    if kind in (None, FieldType.BOOLEAN, *_WHOLE):
         return ValueTest(lambda got, _: got is wanted or got == text)
     if kind is FieldType.TEXT:
         return ValueTest(lambda got, _: text in words(keyword_text(got)))
@@ -185,7 +191,7 @@ def _parse_number(text: str) -> int | float | None:
         return float(text)
 
 
-def _as_number(value: Scalar, *, whole: bool) -> int | float | None:
+def as_number(value: Scalar, *, whole: bool) -> int | float | None:
     number: int | float | None
     if isinstance(value, str):
         number = _parse_number(value)
@@ -203,20 +209,20 @@ def _number(text: str, *, whole: bool) -> ValueTest:
     wanted = _parse_number(text)
     if wanted is None:
         return NEVER
-    return ValueTest(lambda got, _: _as_number(got, whole=whole) == wanted)
+    return ValueTest(lambda got, _: as_number(got, whole=whole) == wanted)
 
 
 # --- dates and addresses -------------------------------------------------------------------
 
 
-def _as_date_ms(value: Scalar) -> int | None:
+def as_date_ms(value: Scalar) -> int | None:
     instant = parse_instant_us(value)
     return None if instant is None else instant // 1000
 
 
 def _looks_like_date_ms(value: Scalar) -> int | None:
     if type(value) is str and _DATE_VALUE.fullmatch(value):
-        return _as_date_ms(value)
+        return as_date_ms(value)
     return None
 
 
@@ -227,7 +233,7 @@ def _parse_date(text: str) -> DateMath | None:
         return None
 
 
-def _date_span(text: str, read: Callable[[Scalar], int | None] = _as_date_ms) -> ValueTest | None:
+def _date_span(text: str, read: Callable[[Scalar], int | None] = as_date_ms) -> ValueTest | None:
     """Equality of dates: a value within the span that the literal's precision leaves open."""
     date = _parse_date(text)
     if date is None:
@@ -248,7 +254,7 @@ def _date_order(op: RangeOp, text: str, read: Callable[[Scalar], int | None]) ->
     date = _parse_date(text)
     if date is None:
         return None
-    compare, limit = _COMPARE[op], _bound(date, round_up=op in ("gt", "lte"))
+    compare, limit = COMPARE[op], _bound(date, round_up=op in ("gt", "lte"))
 
     def test(got: Scalar, now_ms: int) -> bool:
         instant = read(got)
@@ -340,7 +346,7 @@ def _by_value(texts: Sequence[str]) -> ValueTest:
 
 
 def _by_value_order(op: RangeOp, text: str) -> ValueTest:
-    compare = _COMPARE[op]
+    compare = COMPARE[op]
     number, address = _parse_number(text), parse_address(text)
     dates = _date_order(op, text, _looks_like_date_ms) if _DATE_LITERAL.fullmatch(text) else None
 
@@ -362,7 +368,7 @@ def _pattern(kind: FieldType | None, pattern: Pattern) -> ValueTest:
     if kind is FieldType.TEXT:
         return _pattern_of_words(pattern)
     matches = compile_pattern(pattern)
-    if kind in (FieldType.KEYWORD, FieldType.FLATTENED):
+    if kind in _WHOLE:
         return ValueTest(lambda got, _: matches(keyword_text(got)))
     if kind is None:
         return ValueTest(lambda got, _: type(got) is str and matches(got))

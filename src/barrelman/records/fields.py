@@ -7,13 +7,14 @@ rule authors assume (keyword nearly everywhere); places follow the stream's inge
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import Enum
 from functools import cached_property, lru_cache
 from typing import Final
 
 from barrelman.records.addresses import parse_address
 from barrelman.records.event import Event
+from barrelman.records.frozen import frozen
 from barrelman.records.paths import Path, Scalar
 from barrelman.records.times import format_instant, parse_instant_us
 
@@ -36,11 +37,40 @@ class FieldType(Enum):
     IP = "ip"
     FLATTENED = "flattened"
     NESTED = "nested"
+    VERSION = "version"
+    WILDCARD = "wildcard"
+    CONSTANT_KEYWORD = "constant_keyword"
+
+
+_COMPARED_AS: Final = {
+    FieldType.WILDCARD: FieldType.KEYWORD,
+    FieldType.CONSTANT_KEYWORD: FieldType.KEYWORD,
+}
+
+
+@frozen
+class FieldPlace:
+    """Where the values of a field come from that does not simply stand under its own name."""
+
+    sources: tuple[str, ...]
+    """Full names: of an alias its target, of a multi-field its parent."""
+    null_value: Scalar | None = None
+    """What an explicit null of a document stands for."""
+    ignore_above: int | None = None
+    """Longer texts are not indexed: they are no values."""
+    constant: Scalar | None = None
+    """The one value of every document, whatever it holds."""
+    in_seconds: bool = False
+    """Numbers are seconds since 1970, and not milliseconds."""
 
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Catalogue:
-    """Which type a field has. What it does not list has none, and is typed by its values."""
+    """Which type a field has. What it does not list has none, and is typed by its values.
+
+    With `names` it is that of an index whose mapping is known: what the mapping lacks is either
+    open to anything (typed by its values) or is in no document, as far as queries can see.
+    """
 
     exact: Mapping[str, FieldType] = field(default_factory=dict)
     body_leaves: Mapping[str, FieldType] = field(default_factory=dict)
@@ -49,14 +79,72 @@ class Catalogue:
     """Every other field that begins so is a keyword."""
     by_value: frozenset[str] = frozenset()
     """Fields that are typed by their values in spite of the prefix."""
+    names: frozenset[str] | None = None
+    """Every field, multi-field, alias and object of a mapping; None without one."""
+    objects: frozenset[str] = frozenset()
+    """Those of `names` that are objects, nested ones among them."""
+    open_objects: frozenset[str] = frozenset()
+    """Objects ("" is the document) that may hold fields which the mapping does not name."""
+    places: Mapping[str, FieldPlace] = field(default_factory=dict)
 
     def type_of(self, name: str) -> FieldType | None:
+        """The type that says how the field's values are compared."""
         if self._flattened and name.startswith(self._flattened):
             return FieldType.FLATTENED
         found = self.explicit_type_of(name)
-        if found is None and self.keyword_prefix and name.startswith(self.keyword_prefix):
-            return None if name in self.by_value else FieldType.KEYWORD
-        return found
+        if found is None:
+            if self.keyword_prefix and name.startswith(self.keyword_prefix):
+                return None if name in self.by_value else FieldType.KEYWORD
+            return None
+        return _COMPARED_AS.get(found, found)
+
+    def knows(self, name: str) -> bool:
+        """Whether the mapping has a field or an object of that name; without a mapping, True."""
+        return self.names is None or name in self.names or name.startswith(self._flattened)
+
+    def lacks(self, name: str) -> bool:
+        """Whether no query can see such a field: the mapping has none, and takes none up."""
+        if self.names is None or self.knows(name):
+            return False
+        parent = name
+        while "." in parent:
+            parent = parent.rpartition(".")[0]
+            if parent in self.objects:
+                return parent not in self.open_objects
+            if parent in self.names:
+                return True
+        return "" not in self.open_objects
+
+    def place_of(self, name: str) -> FieldPlace | None:
+        """Where the field's values come from, if not from its own name."""
+        if not self.places:
+            return None
+        found = self.places.get(name)
+        if found is not None or not name.startswith(self._flattened):
+            return found
+        root = next(each for each in self._flattened if name.startswith(each))
+        of_root = self.places.get(root[:-1])
+        if of_root is None:
+            return None
+        key = name[len(root) :]
+        return replace(of_root, sources=tuple(f"{source}.{key}" for source in of_root.sources))
+
+    def exact_name(self, name: str) -> str | None:
+        """The field whose values are compared whole where `name` is asked for: itself, or the
+        keyword among the multi-fields of a text field. None where a text field has none."""
+        if self.names is None or self.explicit_type_of(name) is not FieldType.TEXT:
+            return name
+        whole = (FieldType.KEYWORD, FieldType.WILDCARD)
+        found = (each for each in self.places if self.exact.get(each) in whole)
+        return next((each for each in found if each.rpartition(".")[0] == name), None)
+
+    def fields_below(self, name: str) -> list[str]:
+        """The mapped fields in an object, by name; objects are left out."""
+        return [each for each in self._leaves if each.startswith(f"{name}.")]
+
+    @cached_property
+    def _leaves(self) -> tuple[str, ...]:
+        return tuple(sorted((self.names or frozenset()) - self.objects))
 
     def is_hidden(self, name: str, *, prefix: str = "") -> bool:
         """Whether only a nested query reaches the field: one within an object below `prefix`."""
