@@ -10,10 +10,11 @@ import pytest
 from samples import event as event_data
 from samples import rule as rule_data
 
-from barrelman.detection.alert import Alert, AlertBuilder, is_own_descendant
+from barrelman.detection.alert import Alert, AlertBuilder
 from barrelman.detection.finding import Raised
 from barrelman.detection.identity import alert_id
 from barrelman.detection.redact import MASK
+from barrelman.detection.source import is_own_descendant
 from barrelman.engine.compile import compile_query
 from barrelman.engine.decode import dumps, loads
 from barrelman.records.event import Event, JsonObject

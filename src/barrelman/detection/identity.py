@@ -57,6 +57,13 @@ def id_of_other_act(identity: str, mark: int) -> str:
     return hashlib.sha256(f"{identity} {mark}".encode()).hexdigest()
 
 
+def block_id(identity: str, number: int) -> str:
+    """The id of the alert on one event of a sequence, whose own alert is `identity`."""
+    import hashlib
+
+    return hashlib.sha256(f"{identity} block {number}".encode()).hexdigest()
+
+
 def act_mark(event: Event) -> int:
     """A mark of 63 bits of the request itself, equal for two deliveries of one event.
 

@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 from functools import cached_property
 
-from barrelman.detection.alert import AlertBuilder, is_own_descendant
+from barrelman.detection.alert import AlertBuilder
 from barrelman.detection.judge import RunnableRule, patterns_of
 from barrelman.detection.scan import sieve_of
 from barrelman.detection.schedule import Schedule
+from barrelman.detection.source import is_own_descendant
 from barrelman.engine.compile import Predicate, compile_query
 from barrelman.engine.ruleset import RuleSet
 from barrelman.engine.sieve import Sieve

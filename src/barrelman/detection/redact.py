@@ -245,10 +245,14 @@ def _is_secret_flag(item: Any) -> bool:
     return _is_secret_name(name) or name.endswith("-token")
 
 
-def redact(document: JsonObject) -> JsonObject:
-    """A masked copy of an event's document; the document itself is not changed."""
+def redact(document: JsonObject, *, may_be_secret: bool = False) -> JsonObject:
+    """A masked copy of an event's document; the document itself is not changed.
+
+    `may_be_secret`: of what it is about, it need not say; then what it does not say is a Secret.
+    """
     copy: JsonObject = {}
-    of_secret = "secrets" in _RESOURCE.values(document)
+    resources = _RESOURCE.values(document)
+    of_secret = "secrets" in resources or (may_be_secret and not resources)
     todo: list[_Step] = [(document, copy, _context(of_secret=of_secret, at_root=True))]
     while todo:
         node, target, context = todo.pop()
