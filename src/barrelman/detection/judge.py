@@ -10,7 +10,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
-from barrelman.detection.match import Match, Place, Retest, RulePlan, match_of
+from barrelman.detection.match import (
+    Match,
+    Operation,
+    Place,
+    Retest,
+    RulePlan,
+    as_past,
+    match_of,
+)
 from barrelman.detection.schedule import Schedule
 from barrelman.detection.spill import DEFAULT_MEMORY_BYTES
 from barrelman.engine.blocks import BODIES, Passed
@@ -34,15 +42,21 @@ from barrelman.rules.rule import Rule
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from barrelman.engine.indicators import Indicators
+
 _AHEAD_US: Final = 86_400_000_000
 
 
 @frozen
 class RunnableRule:
-    """A rule to run, and its whole predicate: query, filters and exceptions."""
+    """A rule to run, and its whole predicate: query, filters and exceptions.
+
+    An indicator match rule comes with its indicators.
+    """
 
     rule: Rule
     node: Node
+    indicators: Indicators | None = None
 
 
 @frozen
@@ -164,9 +178,14 @@ class Judge:
         self.now_us = now_us
         self.tally = Tally()
         self.plans = [
-            _plan(each.rule, predicate, options.max_signals)
+            _plan(each, predicate, options.max_signals)
             for each, predicate in zip(rules, predicates, strict=True)
         ]
+        self._looking_back = frozenset(
+            number
+            for number, plan in enumerate(self.plans)
+            if plan.operation is not None and plan.operation.takes_history
+        )
         self.is_timed = is_timed or options.has_range
         self._rules = rules
         self._ruleset = RuleSet(
@@ -184,7 +203,7 @@ class Judge:
             instant_us = event_time_us(event)
             if self._has_fixed_range and not self._in_range(instant_us):
                 tally.outside += 1
-                return []
+                return self._past(event, instant_us)
             tally.note_time(instant_us, self.now_us)
         tally.events += 1
         stream: str | None = AUDIT_STREAM
@@ -208,6 +227,18 @@ class Judge:
         if matches and not self.is_timed:
             tally.note_time(event_time_us(event), self.now_us)
         return matches
+
+    def _past(self, event: Event, instant_us: int | None) -> list[Match]:
+        """What rules that look back remember of an event before the range."""
+        if not self._looking_back or instant_us is None or instant_us >= (self._since_us or 0):
+            return []
+        stream = data_stream(event) if event.is_document else AUDIT_STREAM
+        found: list[Match] = []
+        for number in self._ruleset.matches(event, stream=stream):
+            if number in self._looking_back:
+                match = match_of(number, self.plans[number], event)
+                found += [] if match is None else [as_past(match)]
+        return found
 
     def screen(self) -> Screen | None:
         """Of decoded raw events, which a reader may pass over like those not decoded."""
@@ -266,7 +297,8 @@ def _most(one: int | None, other: int | None) -> int | None:
     return other if one is None or (other is not None and other > one) else one
 
 
-def _plan(rule: Rule, predicate: Predicate, max_signals: int | None) -> RulePlan:
+def _plan(runnable: RunnableRule, predicate: Predicate, max_signals: int | None) -> RulePlan:
+    rule = runnable.rule
     cap: int | None = rule.effective_max_signals
     if max_signals is not None:
         cap = max_signals or None
@@ -276,7 +308,17 @@ def _plan(rule: Rule, predicate: Predicate, max_signals: int | None) -> RulePlan
         cap=cap,
         place=_place(rule),
         retest=_retest(predicate) if predicate.uses_now else None,
+        operation=_operation(runnable, cap),
     )
+
+
+def _operation(runnable: RunnableRule, cap: int | None) -> Operation | None:
+    rule = runnable.rule
+    if rule.type in ("query", "saved_query") and rule.alert_suppression is None:
+        return None  # most rules: what the others need is not loaded for them
+    from barrelman.detection.operators import operation_of
+
+    return operation_of(rule, cap=cap, indicators=runnable.indicators)
 
 
 def _retest(predicate: Predicate) -> Retest:
@@ -305,6 +347,6 @@ def _place(rule: Rule) -> Place | None:
 
 
 def _is_own_descendant(event: Event, rule: Rule) -> bool:
-    from barrelman.detection.alert import is_own_descendant  # loaded by documents alone
+    from barrelman.detection.source import is_own_descendant  # loaded by documents alone
 
     return is_own_descendant(event, rule)

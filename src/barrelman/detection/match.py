@@ -24,10 +24,13 @@ Retest = Callable[[Event, int], bool]
 Place = Callable[[Event], int | None]
 """The time in microseconds by which a rule's windows see an event; None: no window ever does."""
 
-Match: TypeAlias = tuple[int, int | None, int | None, bool, str, int, bytes]
+PAST: Final = 2
+"""In a match's place of "asked again": the event lies before what is scanned, and is remembered."""
+
+Match: TypeAlias = tuple[int, int | None, int | None, int, str, int, bytes]
 """The rule's number; the time in microseconds by which its windows see the event; the event's own
-time; whether the event is asked again in each run; the alert's id; a mark of the request itself;
-and the event, packed."""
+time; whether the event is asked again in each run (0, 1), or PAST; the alert's id; a mark of the
+request itself; and the event, packed."""
 
 
 @frozen
@@ -125,10 +128,19 @@ def with_identity(payload: bytes, identity: str, *, has_operand: bool) -> bytes:
     return marshal.dumps((identity, operand, groups, packed))
 
 
-def without_event(payload: bytes) -> bytes:
-    """An operand's payload that tells of the past alone."""
-    identity, operand, groups, _ = unpack_operand(payload)
-    return marshal.dumps((identity, operand, groups, b""))
+def as_past(match: Match) -> Match:
+    """The match, of a rule that looks back, as one of the past: it alerts in no run."""
+    rule, time_us, timestamp_us, _, identity, mark, payload = match
+    _, operand, groups, _ = unpack_operand(payload)
+    return (
+        rule,
+        time_us,
+        timestamp_us,
+        PAST,
+        identity,
+        mark,
+        marshal.dumps((identity, operand, groups, b"")),
+    )
 
 
 def _meets_in_runs(

@@ -22,6 +22,7 @@ class OperationRuns:
         self._schedule = plan.schedule
         self._interval_ms = plan.schedule.interval_ms
         self._takes_unplaced = operation.takes_unplaced
+        self.looks_back = operation.takes_history
         self._counts = counts
         self._operator = operation.make()
         self._raised = raised
@@ -63,6 +64,8 @@ class OperationRuns:
 
     def remember(self, time_us: int, timestamp_us: int, number: int, payload: bytes) -> None:
         """A match of the past, in the order of times: it alerts in no run."""
+        if not self.looks_back:
+            return
         self._run_before(time_us // 1000)
         identity, operand, groups, _ = unpack_operand(payload)
         self._operator.add(Item(time_us, timestamp_us, number, identity, operand, groups, b""))

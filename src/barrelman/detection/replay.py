@@ -15,12 +15,12 @@ from typing import TYPE_CHECKING, Final
 from barrelman.detection.finding import Finding, Raised, unpack_finding
 from barrelman.detection.identity import id_of_other_act
 from barrelman.detection.match import (
+    PAST,
     Match,
     RulePlan,
     unpack,
     unpack_operand,
     with_identity,
-    without_event,
 )
 from barrelman.detection.operate import OperationRuns
 from barrelman.detection.seen import SeenIds
@@ -32,8 +32,6 @@ if TYPE_CHECKING:
 
 # Runs remembered per rule before those that lie behind are dropped.
 _FEW_HELD: Final = 4096
-# In the place of "asked again" in a sorter's key: a match of the past.
-_PAST: Final = 2
 # Counts of windows remembered per rule; forgetting one only costs disk, never an alert.
 _MOST_SEGMENTS: Final = 4096
 
@@ -103,6 +101,9 @@ class Replay:
         """The next match, in the order of the input."""
         rule, time_us, timestamp_us, asked_again, identity, mark, payload = match
         counts = self.counts[rule]
+        if asked_again == PAST:
+            self._remember(match)
+            return
         counts.matches += 1
         known = self._seen.add(bytes.fromhex(identity)[:16], mark)
         if known is not None and known != mark:
@@ -132,17 +133,6 @@ class Replay:
             return
         self._waiting.add(key, payload)
 
-    def remember(self, match: Match) -> None:
-        """A match of the past, for a rule whose runs look back at it."""
-        rule, time_us, timestamp_us, *_, payload = match
-        operation = self.plans[rule].operation
-        if operation is None or not operation.takes_history or time_us is None:
-            return
-        self.counts[rule].history += 1
-        self._sequence += 1
-        stamp_us = time_us if timestamp_us is None else timestamp_us
-        self._past.add((rule, time_us, stamp_us, self._sequence), without_event(payload))
-
     def advance(self, watermark_ms: int) -> Iterator[Raised]:
         """Runs that are over once every event up to `watermark_ms` has been read."""
         if any(runs.due(watermark_ms) for runs in self._runs):
@@ -160,6 +150,15 @@ class Replay:
         finally:
             self._seen.close()
 
+    def _remember(self, match: Match) -> None:
+        rule, time_us, timestamp_us, _, _, _, payload = match
+        if time_us is None:
+            return
+        self.counts[rule].history += 1
+        self._sequence += 1
+        stamp_us = time_us if timestamp_us is None else timestamp_us
+        self._past.add((rule, time_us, stamp_us, self._sequence), payload)
+
     def _emit(
         self,
         watermark_ms: int | None,
@@ -171,18 +170,21 @@ class Replay:
         for key, payload in self._past.drain():
             # What the scan itself reads, too, happened then and not before.
             if not self._seen.has(bytes.fromhex(unpack_operand(payload)[0])[:16]):
-                self._waiting.add((*key, _PAST), payload)
+                self._waiting.add((*key, PAST), payload)
         for runs in self._runs:
             runs.begin(watermark_ms)
         for key, payload in self._waiting.drain():
             rule, time_us, timestamp_us, sequence, asked_again = key
             runs = self._runs[rule]
-            if asked_again == _PAST:
+            if asked_again == PAST:
                 assert isinstance(runs, OperationRuns)
                 runs.remember(time_us, timestamp_us, sequence, payload)
                 continue
             if bounds_us is not None and not _within(timestamp_us, bounds_us):
                 self.counts[rule].outside += 1
+                if isinstance(runs, OperationRuns) and timestamp_us < (bounds_us[0] or 0):
+                    runs.remember(time_us, timestamp_us, sequence, payload)
+                    self.counts[rule].history += runs.looks_back
                 continue
             if isinstance(runs, OperationRuns):
                 if not runs.feed(time_us, timestamp_us, sequence, payload):

@@ -17,11 +17,11 @@ from barrelman.detection.judge import (
     Tally,
     patterns_of,
 )
-from barrelman.detection.match import Match
+from barrelman.detection.match import Match, as_past
 from barrelman.detection.replay import Replay, RuleCounts
 from barrelman.engine.blind import impossible
 from barrelman.engine.blocks import Passed
-from barrelman.engine.compile import compile_query
+from barrelman.engine.compile import Predicate, compile_query
 from barrelman.engine.literals import Need, need_of
 from barrelman.engine.sieve import Sieve, build_sieve
 from barrelman.records.event import Event
@@ -141,6 +141,20 @@ class Scan:
             self._replay.take(match)
         self.tally.add(tally)
 
+    @property
+    def history_rules(self) -> list[int]:
+        """Numbers of the rules whose runs look back at events that happened before."""
+        plans = self.judge.plans
+        return [
+            number
+            for number, plan in enumerate(plans)
+            if plan.operation is not None and plan.operation.takes_history
+        ]
+
+    def history(self) -> History:
+        """What takes the events of the past; to be fed before anything else."""
+        return History(self, self._replay, self._rules, self._predicates)
+
     def advance(self, watermark_us: int) -> Iterator[Alert]:
         """Alerts of the runs that are over when every event up to then has been fed.
 
@@ -202,6 +216,50 @@ class Scan:
         if name == "event.ingested":
             return "events read from a log have no event.ingested, which a service adds"
         return absence_in_raw_events(name) or unknown_audit_field(name)
+
+
+class History:
+    """Takes events of the past as a scan takes its own: rules remember them, and alert on none."""
+
+    def __init__(
+        self,
+        scan: Scan,
+        replay: Replay,
+        rules: Sequence[RunnableRule],
+        predicates: Sequence[Predicate],
+    ) -> None:
+        self._numbers = scan.history_rules
+        self._replay = replay
+        self.rules = [rules[number] for number in self._numbers]
+        self.judge = Judge(
+            self.rules,
+            predicates=[predicates[number] for number in self._numbers],
+            options=ScanOptions(),
+            now_us=scan.now_us,
+            is_timed=True,
+        )
+        self.now_us = scan.now_us
+
+    @property
+    def tally(self) -> Tally:
+        return self.judge.tally
+
+    def feed(self, event: Event) -> None:
+        """An event of the past."""
+        self._remember(self.judge.feed(event))
+
+    def pass_over(self, passed: Passed) -> None:
+        """Counts events that no rule can match."""
+        self.judge.pass_over(passed)
+
+    def take(self, matches: Iterable[Match], tally: Tally) -> None:
+        """What another judge found in a part of the past."""
+        self._remember(matches)
+        self.tally.add(tally)
+
+    def _remember(self, matches: Iterable[Match]) -> None:
+        for match in matches:
+            self._replay.take(as_past((self._numbers[match[0]], *match[1:])))
 
 
 def needs_of(rules: Sequence[RunnableRule], catalogue: Catalogue = AUDIT_CATALOGUE) -> list[Need]:
