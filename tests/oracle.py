@@ -20,17 +20,21 @@ from barrelman.query.ast import (
     And,
     Before,
     Boolean,
+    Compare,
     Exists,
     FieldName,
+    Holds,
     Is,
     MatchAll,
     Nested,
     Node,
     Not,
     Null,
+    Number,
     Or,
     Pattern,
     Range,
+    Suits,
     Text,
     Value,
     Wild,
@@ -43,6 +47,7 @@ from barrelman.records.times import format_instant, parse_date_math, parse_insta
 Scalar: TypeAlias = str | int | float | bool
 Json: TypeAlias = Any
 TEXT = FieldType.TEXT
+TEXTUAL = (FieldType.KEYWORD, FieldType.FLATTENED, FieldType.TEXT)
 
 
 # --- from an event to (field, value) pairs --------------------------------------------------
@@ -265,6 +270,11 @@ class _Judge:
                 if field is None or (isinstance(field, Pattern) and field.tokens == (Wild.RUN,)):
                     return True
                 return self.exists(field, scope, prefix)
+            case Is(field, value, True) | Is(field, Number() as value):
+                return any(
+                    self.is_exactly(kind, found, value)
+                    for kind, found in self.values(field, scope, prefix)
+                )
             case Is(field, value):
                 return any(
                     self.equals(kind, found, value, free=field is None)
@@ -275,12 +285,19 @@ class _Judge:
                     all(self.lies(kind, found, op, _spelled(value)) for op, value in bounds)
                     for kind, found in self.values(field, scope, prefix)
                 )
-            case Range(field, op, value):
+            case Range(field, op, value, True) | Range(field, op, Number() as value):
+                return any(
+                    self.lies_exactly(kind, found, op, value)
+                    for kind, found in self.values(field, scope, prefix)
+                )
+            case Range(field, op, Text() | Pattern() as value):
                 literal = _spelled(value)
                 return any(
                     self.lies(kind, found, op, literal)
                     for kind, found in self.values(field, scope, prefix)
                 )
+            case Compare() | Suits() | Holds() | Range():
+                raise NotImplementedError(node)
 
     def values(
         self, field: FieldName | None, scope: Json, prefix: str
@@ -347,8 +364,10 @@ class _Judge:
             return self.fits_pattern(kind, found, value)
         if isinstance(value, Boolean):
             literal, quoted = ("true" if value.value else "false"), False
-        else:
+        elif isinstance(value, Text):
             literal, quoted = value.value, value.quoted
+        else:
+            raise NotImplementedError(value)
         if kind in (FieldType.KEYWORD, FieldType.FLATTENED):
             return _text(found) == literal
         if kind is FieldType.TEXT:
@@ -366,6 +385,57 @@ class _Judge:
         if kind is FieldType.IP:
             return _is_in_network(found, literal)
         return self.equals_by_value(found, literal)
+
+    def is_exactly(self, kind: FieldType | None, found: Scalar, value: Value) -> bool:
+        """EQL: a text is that text, a number that number, and a date or an address what it says."""
+        if kind is FieldType.NESTED or isinstance(value, Null):
+            return False
+        if isinstance(value, Pattern):
+            of_texts = FieldType.KEYWORD if kind is TEXT else kind
+            return self.fits_pattern(of_texts, found, value)
+        if kind is FieldType.BOOLEAN:
+            return isinstance(value, Boolean) and _as_boolean(found) is value.value
+        if isinstance(value, Number):
+            number = self.number_at(kind, found)
+            return number is not None and number == exact(value.value)
+        if isinstance(value, Boolean):
+            return kind in (None, *TEXTUAL) and found is value.value
+        if not isinstance(value, Text):
+            raise NotImplementedError(value)
+        if kind is FieldType.DATE:
+            return self.is_on(_as_date(found), value.value)
+        if kind is FieldType.IP:
+            return _is_in_network(found, value.value)
+        return self.text_at(kind, found) == value.value
+
+    def lies_exactly(
+        self, kind: FieldType | None, found: Scalar, op: str, value: Text | Pattern | Number
+    ) -> bool:
+        if isinstance(value, Number):
+            number = self.number_at(kind, found)
+            return number is not None and _lies(number, op, exact(value.value))
+        literal = _spelled(value)
+        if kind is FieldType.DATE:
+            return self.lies_in_time(_as_date(found), op, literal)
+        if kind is FieldType.IP:
+            return _lies_in_addresses(found, op, literal)
+        text = self.text_at(kind, found)
+        return text is not None and _lies(_bytes(text), op, _bytes(literal))
+
+    def number_at(self, kind: FieldType | None, found: Scalar) -> Decimal | None:
+        """The number that a value is for a field of that type."""
+        if kind in (FieldType.LONG, FieldType.DOUBLE):
+            return _as_number(found, kind)
+        if kind is FieldType.DATE:
+            instant = _as_date(found)
+            return None if instant is None else Decimal(instant)
+        return exact(found) if kind in (None, *TEXTUAL) and _is_number(found) else None
+
+    def text_at(self, kind: FieldType | None, found: Scalar) -> str | None:
+        """The text that a value is for a field of that type."""
+        if kind in TEXTUAL:
+            return _text(found)
+        return found if kind is None and isinstance(found, str) else None
 
     def equals_by_value(self, found: Scalar, literal: str) -> bool:
         """A field without a type: each value has its own."""

@@ -9,7 +9,20 @@ from __future__ import annotations
 import re
 from typing import Final, NamedTuple
 
-from barrelman.query.ast import And, Exists, Is, MatchAll, Node, Not, Or, Pattern, Text, Wild
+from barrelman.query.ast import (
+    And,
+    Exists,
+    Is,
+    MatchAll,
+    Node,
+    Not,
+    Number,
+    Or,
+    Pattern,
+    Text,
+    Value,
+    Wild,
+)
 from barrelman.records.fields import AUDIT, Catalogue, FieldType
 from barrelman.records.where import Always, Equals, IsNull, Where, Wildcard
 from barrelman.records.where import And as AllOf
@@ -79,22 +92,23 @@ def prune(node: Node, catalogue: Catalogue) -> Pruned:
             if part.where == ALWAYS:
                 return Pruned(NEVER, True)
             return Pruned(Negated(part.where), True)
-        case Is(Text() as field, value):
-            return _leaf(field.value, value, catalogue)
+        case Is(Text() as field, value, exact):
+            return _leaf(field.value, value, catalogue, exact=exact)
         case Exists(Text() as field):
             return _there(field.value, catalogue)
     return _NO_HELP
 
 
-def _leaf(name: str, value: object, catalogue: Catalogue) -> Pruned:
+def _leaf(name: str, value: Value, catalogue: Catalogue, *, exact: bool) -> Pruned:
     if isinstance(value, Pattern) and value.is_star:
         return _there(name, catalogue)
     if name in _ADDRESSES and isinstance(value, Text) and _V4.fullmatch(value.value):
         # An address may be written in other ways, and one that is none hides all: not exact.
         return Pruned(Equals("source_ips", value.value), False)
-    if name == _STATUS and isinstance(value, Text) and _CODE.fullmatch(value.value):
-        if catalogue.type_of(name) is FieldType.LONG:
-            return Pruned(Equals("status", int(value.value)), True)
+    if name == _STATUS:
+        code = _code(value, exact=exact)
+        if code is not None and catalogue.type_of(name) is FieldType.LONG:
+            return Pruned(Equals("status", code), True)
         return _NO_HELP
     column = _COLUMNS.get(name)
     if column is None or catalogue.type_of(name) is not FieldType.KEYWORD:
@@ -109,6 +123,17 @@ def _leaf(name: str, value: object, catalogue: Catalogue) -> Pruned:
             pattern = "".join(piece or "" for piece in pieces)
             return Pruned(Wildcard(column, pattern), is_exact=True)
     return _NO_HELP
+
+
+def _code(value: Value, *, exact: bool) -> int | None:
+    """The status code that a value stands for, one that the column can hold."""
+    if isinstance(value, Number):
+        text = str(value.value)
+    elif isinstance(value, Text) and not exact:
+        text = value.value
+    else:
+        return None
+    return int(text) if _CODE.fullmatch(text) else None
 
 
 def _there(name: str, catalogue: Catalogue) -> Pruned:

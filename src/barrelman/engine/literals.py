@@ -21,8 +21,10 @@ from barrelman.query.ast import (
     And,
     Before,
     Boolean,
+    Compare,
     Exists,
     FieldName,
+    Holds,
     Is,
     MatchAll,
     Nested,
@@ -32,6 +34,7 @@ from barrelman.query.ast import (
     Or,
     Pattern,
     Range,
+    Suits,
     Text,
     Value,
     Wild,
@@ -152,6 +155,8 @@ class _Deriving:
                 return self._leaf(target, None)
             case Exists(target):
                 return self._exists(target)
+            case Compare() | Suits() | Holds():
+                return Need(reasons=("it is computed from fields",))
         raise AssertionError(node)
 
     def _leaf(self, target: FieldName, value: Value | None) -> Need:
@@ -245,7 +250,9 @@ def _values_need(name: str, kind: FieldType | None, value: Value | None) -> Need
         return Need(reasons=(f"a value of type {kind.value} has many spellings",))
     if isinstance(value, Text):
         return _text_need(name, kind, value.value)
-    return _pattern_need(name, kind, value)
+    if isinstance(value, Pattern):
+        return _pattern_need(name, kind, value)
+    return Need(reasons=(f"a value of {name} has many spellings",))
 
 
 def _text_need(name: str, kind: FieldType | None, text: str) -> Need:

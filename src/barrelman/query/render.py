@@ -6,6 +6,7 @@ within the list: `f:(a or b)` parses to the same tree as `f:a or f:b`.
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Sequence
 
@@ -14,17 +15,29 @@ from barrelman.query.ast import (
     And,
     Before,
     Boolean,
+    Call,
+    Compare,
+    Condition,
+    Constant,
     Exists,
+    Expression,
     FieldName,
+    FieldValue,
+    Fuzzy,
+    Holds,
     Is,
     MatchAll,
+    Near,
     Nested,
     Node,
     Not,
     Null,
+    Number,
     Or,
     Pattern,
     Range,
+    RegExp,
+    Suits,
     Text,
     Value,
     Wild,
@@ -37,7 +50,8 @@ from barrelman.records.times import format_instant
 # How tightly a text holds together: an operand no tighter than its operator needs brackets.
 _OR, _AND, _NOT, _ATOM = range(4)
 
-_SYMBOLS = {"gt": ">", "gte": ">=", "lt": "<", "lte": "<="}
+_SYMBOLS = {"gt": ">", "gte": ">=", "lt": "<", "lte": "<=", "eq": "=="}
+_ARITHMETIC = {"add": "+", "subtract": "-", "multiply": "*", "divide": "/", "modulo": "%"}
 _TYPED_WORDS = ("null", "true", "false")
 _CONTROLS = {"\t": r"\t", "\r": r"\r", "\n": r"\n"}
 
@@ -103,12 +117,20 @@ class _Kql:
             return _typed_word(value)
         if isinstance(value, Text) and not value.quoted and value.value in _TYPED_WORDS:
             raise ValueError(f"in KQL, unquoted {value.value} is not text")
-        return self.name(value)
+        if isinstance(value, Text | Pattern):
+            return self.name(value)
+        raise ValueError(f"KQL has no {type(value).__name__}")
 
-    def bound(self, value: Text | Pattern) -> str:
+    def bound(self, value: Text | Pattern | Number) -> str:
+        if isinstance(value, Number):
+            raise ValueError("in KQL, numbers are texts")
         if value == Text("null"):
             raise ValueError("in KQL, unquoted null is not text")
         return self.name(value)
+
+    def leaf(self, node: Is | Range) -> None:
+        if node.exact:
+            raise ValueError("KQL compares texts and numbers in its own way")
 
     def condition(self, node: Node) -> _Piece:
         raise ValueError(f"KQL cannot express {type(node).__name__} here")
@@ -133,10 +155,17 @@ class _Prose(_Kql):
     def value(self, value: Value) -> str:
         if isinstance(value, Text) and value.value in _TYPED_WORDS:
             return _quote(value.value)
-        return _typed_word(value) if isinstance(value, Null | Boolean) else self.name(value)
+        if isinstance(value, Null | Boolean):
+            return _typed_word(value)
+        return self.name(value) if isinstance(value, Text | Pattern) else _value(value)
 
-    def bound(self, value: Text | Pattern) -> str:
+    def bound(self, value: Text | Pattern | Number) -> str:
+        if isinstance(value, Number):
+            return str(value.value)
         return _quote(value.value) if value == Text("null") else self.name(value)
+
+    def leaf(self, node: Is | Range) -> None:
+        pass
 
     def condition(self, node: Node) -> _Piece:
         if isinstance(node, Exists):
@@ -147,10 +176,46 @@ class _Prose(_Kql):
             name = self.name(node.field)
             bounds = (f"{_SYMBOLS[op]} {self.bound(value)}" for op, value in node.bounds)
             return _Piece(f"one value of {name} {' and '.join(bounds)}", _AND)
+        if isinstance(node, Compare):
+            left, right = _expression(node.left), _expression(node.right)
+            return _Piece(f"{left} {_SYMBOLS[node.op]} {right}")
+        if isinstance(node, Suits):
+            return _Piece(f"{_expression(node.expression)}:{self.value(node.value)}")
+        if isinstance(node, Holds):
+            return _Piece(_expression(node.expression))
         return _Piece("*:*")
 
     def join(self, binding: int) -> _Piece:
         return _Piece("*:*") if binding == _AND else _Piece("not *:*", _NOT)
+
+
+def _expression(expression: Expression) -> str:
+    """In EQL's manner."""
+    match expression:
+        case FieldValue(Text(name)):
+            return name
+        case Constant(value):
+            return _quote(value) if isinstance(value, str) else json.dumps(value)
+        case Condition(node):
+            return f"({describe(node)})"
+        case Call(name, (left, right)) if name in _ARITHMETIC:
+            return f"({_expression(left)} {_ARITHMETIC[name]} {_expression(right)})"
+        case Call(name, args, ignore_case):
+            tilde = "~" if ignore_case else ""
+            return f"{name}{tilde}({', '.join(map(_expression, args))})"
+
+
+def _value(value: Number | RegExp | Fuzzy | Near) -> str:
+    match value:
+        case Number(number):
+            return str(number)
+        case RegExp(source, ignore_case):
+            text = source.replace("/", r"\/")
+            return f"/{text}/ (any case)" if ignore_case else f"/{text}/"
+        case Fuzzy(text, edits):
+            return f"{_escape([text])}~{edits}"
+        case Near(text, slop):
+            return f"{_quote(text)}~{slop}"
 
 
 def _fold(root: Node, spelling: _Kql) -> str:
@@ -185,8 +250,10 @@ def _combine(node: Node, below: list[_Piece], spelling: _Kql) -> _Piece:
         case Nested(path=path):
             return _Piece(f"{spelling.name(path)}:{{ {below[0].text} }}")
         case Range(field=field, op=op, value=bound):
+            spelling.leaf(node)
             return _Piece(f"{spelling.name(field)} {_SYMBOLS[op]} {spelling.bound(bound)}")
         case Is(field=field, value=value):
+            spelling.leaf(node)
             text = spelling.value(value)
             if field is None:
                 return _Piece(text)

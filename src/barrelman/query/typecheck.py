@@ -19,6 +19,7 @@ from barrelman.query.ast import (
     Node,
     Not,
     Null,
+    Number,
     Or,
     Pattern,
     Range,
@@ -65,19 +66,19 @@ class _Check:
                     self.node(child, prefix=prefix)
             case Not(child):
                 self.node(child, prefix=prefix)
-            case Is(field, value):
+            case Is(field, value, exact):
                 name = self.name(field, prefix) if isinstance(field, Text) else None
-                self.equality(name, value)
-            case Range(field, _, value):
+                self.equality(name, value, exact=exact)
+            case Range(field, _, value, exact):
                 if isinstance(field, Text):
-                    self.range(self.name(field, prefix), value)
+                    self.range(self.name(field, prefix), value, exact=exact)
             case Exists(field):
                 if isinstance(field, Text):
                     self.name(field, prefix)
             case Within(field, bounds):
                 if isinstance(field, Text):
                     for _, bound in bounds:
-                        self.range(prefix + field.value, bound)
+                        self.range(prefix + field.value, bound, exact=False)
             case Nested(path, child):
                 if isinstance(path, Pattern):
                     self.fail("the path of a nested query cannot hold a wildcard", path)
@@ -97,7 +98,7 @@ class _Check:
             self.fail(f"a field's name has at most {LONGEST_NAME} characters", field)
         return prefix + field.value
 
-    def equality(self, name: str | None, value: Value) -> None:
+    def equality(self, name: str | None, value: Value, *, exact: bool) -> None:
         if isinstance(value, Null):
             self.fail("null is no value to compare with", value, hint="a missing field is not f:*")
         kind = self.catalogue.type_of(name) if name is not None else None
@@ -110,8 +111,24 @@ class _Check:
         elif isinstance(value, Boolean):
             if kind in _NO_PATTERNS and kind is not FieldType.BOOLEAN:
                 self.fail(f"{name} is {_NO_PATTERNS[kind]}, not true or false", value)
-        else:
+        elif isinstance(value, Number):
+            self.number(name, kind, value)
+        elif isinstance(value, Text):
+            if exact:
+                self.exact_text(name, kind, value)
             self.literal(name, kind, value)
+        elif kind in _NO_PATTERNS:
+            what = _NO_PATTERNS[kind]
+            self.fail(f"{name} is {what}: what is written of texts cannot match it", value)
+
+    def number(self, name: str, kind: FieldType | None, value: Number) -> None:
+        if kind in (FieldType.BOOLEAN, FieldType.IP):
+            self.fail(f"{name} is {_NO_PATTERNS[kind]}, not a number", value)
+
+    def exact_text(self, name: str, kind: FieldType | None, value: Value) -> None:
+        """Where nothing is converted a text is never a number, nor true or false."""
+        if kind in (FieldType.BOOLEAN, FieldType.LONG, FieldType.DOUBLE):
+            self.fail(f"{name} is {_NO_PATTERNS[kind]}, not a text", value, hint="write no quotes")
 
     def literal(self, name: str, kind: FieldType, value: Text) -> None:
         text = value.value
@@ -124,8 +141,13 @@ class _Check:
         elif kind is FieldType.DATE:
             self.date(name, text, value)
 
-    def range(self, name: str, value: Text | Pattern) -> None:
+    def range(self, name: str, value: Text | Pattern | Number, *, exact: bool) -> None:
         kind = self.catalogue.type_of(name)
+        if isinstance(value, Number):
+            self.number(name, kind, value)
+            return
+        if exact:
+            self.exact_text(name, kind, value)
         text = value.value if isinstance(value, Text) else pattern_text(value)
         if kind is FieldType.BOOLEAN:
             self.fail(f"{name} is a boolean: it has no order", value)
