@@ -1,0 +1,225 @@
+"""Lucene texts to trees: each habit of the language, and what mistakes are told."""
+
+import tomllib
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from barrelman.errors import QuerySyntaxError
+from barrelman.query.ast import (
+    MATCH_ALL,
+    And,
+    Boolean,
+    Exists,
+    FieldName,
+    Fuzzy,
+    Is,
+    Near,
+    Node,
+    Not,
+    Or,
+    Pattern,
+    Range,
+    RegExp,
+    Text,
+    Value,
+    Wild,
+    Within,
+)
+from barrelman.query.lucene import MAX_NESTING, parse_lucene
+
+DATA = (Path(__file__).parent / "lucene_vectors.toml").read_text(encoding="utf-8")
+CASES: list[dict[str, Any]] = tomllib.loads(DATA)["case"]
+PARSING = [case for case in CASES if "tree" in case]
+FAILING = [case for case in CASES if "tree" not in case]
+SPECIAL = '\\+-!():^[]"{}~*?/&|<>= '
+
+
+def tree(notation: list[Any]) -> Node:
+    match notation:
+        case ["all"]:
+            return MATCH_ALL
+        case ["and", *parts]:
+            return And(tuple(map(tree, parts)))
+        case ["or", *parts]:
+            return Or(tuple(map(tree, parts)))
+        case ["not", part]:
+            return Not(tree(part))
+        case ["exists", field]:
+            return Exists(name(field))
+        case ["is", field, found]:
+            return Is(name(field) if field else None, value(found))
+        case ["range", field, op, found]:
+            return Range(name(field), op, text(found))
+        case ["within", field, *bounds]:
+            return Within(name(field), tuple((op, text(found)) for op, found in bounds))
+    raise AssertionError(notation)
+
+
+def name(notation: Any) -> FieldName:
+    found = value(notation)
+    assert isinstance(found, Text | Pattern)
+    return found
+
+
+def text(notation: Any) -> Text:
+    found = value(notation)
+    assert isinstance(found, Text)
+    return found
+
+
+def value(notation: Any) -> Value:
+    match notation:
+        case bool():
+            return Boolean(notation)
+        case str():
+            return Text(notation)
+        case {"phrase": found}:
+            return Text(found, quoted=True)
+        case {"pattern": pieces}:
+            return Pattern(tuple(Wild(each) if each in ("*", "?") else each for each in pieces))
+        case {"regexp": source}:
+            return RegExp(source)
+        case {"fuzzy": found, "edits": edits}:
+            return Fuzzy(found, edits)
+        case {"near": found, "slop": slop}:
+            return Near(found, slop)
+    raise AssertionError(notation)
+
+
+def names(cases: list[dict[str, Any]]) -> list[str]:
+    return [ascii(case["lucene"]) for case in cases]
+
+
+def test_each_text_is_asked_once() -> None:
+    assert len({case["lucene"] for case in CASES}) == len(CASES)
+
+
+@pytest.mark.parametrize("case", PARSING, ids=names(PARSING))
+def test_a_text_is_its_tree(case: dict[str, Any]) -> None:
+    assert parse_lucene(case["lucene"]) == tree(case["tree"])
+
+
+@pytest.mark.parametrize("case", FAILING, ids=names(FAILING))
+def test_a_mistake_is_named_where_it_stands(case: dict[str, Any]) -> None:
+    with pytest.raises(QuerySyntaxError) as caught:
+        parse_lucene(case["lucene"])
+    place = caught.value.place
+    assert (place.line, place.column) == (1, case["column"])
+    assert caught.value.message == case["message"]
+
+
+@pytest.mark.parametrize("empty", ["", " \t\r\n", "\u3000"])
+def test_nothing_asks_for_everything(empty: str) -> None:
+    assert parse_lucene(empty) == MATCH_ALL
+
+
+def test_a_mistake_in_a_later_line_has_its_line() -> None:
+    with pytest.raises(QuerySyntaxError) as caught:
+        parse_lucene("f:a\n  OR g:")
+    assert (caught.value.place.line, caught.value.place.column) == (2, 8)
+
+
+def test_a_value_knows_where_it_stands() -> None:
+    node = parse_lucene('f:a AND g:"b c"')
+    assert isinstance(node, And)
+    spans = [part.value.span for part in node.children if isinstance(part, Is)]
+    assert spans == [(2, 3), (10, 15)]
+
+
+def test_half_a_character_is_refused_and_can_be_shown() -> None:
+    with pytest.raises(QuerySyntaxError, match="surrogate") as caught:
+        parse_lucene("f:\ud83d")
+    assert str(caught.value).encode()
+
+
+def test_brackets_may_be_so_deep() -> None:
+    def nested(depth: int) -> str:
+        return "(a AND " * depth + "b" + ")" * depth
+
+    assert parse_lucene(nested(MAX_NESTING))
+    with pytest.raises(QuerySyntaxError, match="nested"):
+        parse_lucene(nested(MAX_NESTING + 1))
+    with pytest.raises(QuerySyntaxError, match="nested"):
+        parse_lucene("(" * 100_000)
+
+
+# --- what a caller may say beside the text ---
+
+
+def test_default_fields_are_asked_where_none_is_named() -> None:
+    asked = parse_lucene("a AND g:b", default_fields=["f", "n.*"])
+    names_n = Pattern(("n.", Wild.RUN))
+    either = Or((Is(Text("f"), Text("a")), Is(names_n, Text("a"))))
+    assert asked == And((either, Is(Text("g"), Text("b"))))
+    assert parse_lucene("*", default_fields=["f"]) == Exists(Text("f"))
+    assert parse_lucene("[1 TO *]", default_fields=["f"]) == Range(Text("f"), "gte", Text("1"))
+    assert parse_lucene("*:a", default_fields=["f"]) == Is(None, Text("a"))
+    assert parse_lucene("*:* AND a", default_fields=["f"]) == And(
+        (MATCH_ALL, Is(Text("f"), Text("a")))
+    )
+
+
+@pytest.mark.parametrize(
+    ("text", "meaning"),
+    [
+        ("a b", "a AND b"),
+        ("a -b", "a AND NOT b"),
+        ("a OR b", "(a OR b)"),
+        ("a OR b c", "c"),  # only c must hold
+        ("+a OR b", "(a OR b)"),
+        ("-a OR b", "b AND NOT a"),
+        ("a AND b OR c", "+a"),
+    ],
+)
+def test_with_the_operator_and_operands_that_nothing_joins_must_hold(
+    text: str, meaning: str
+) -> None:
+    found, wanted = parse_lucene(text, default_operator="and"), parse_lucene(meaning)
+    if isinstance(found, And):  # what must not hold may stand first
+        assert isinstance(wanted, And)
+        assert set(found.children) == set(wanted.children)
+    else:
+        assert found == wanted
+
+
+def test_fields_that_the_text_names_are_renamed() -> None:
+    node = parse_lucene("a:x AND _exists_:b AND c", default_fields=["d"], rename=str.upper)
+    assert node == And(
+        (Is(Text("A"), Text("x")), Exists(Text("B")), Is(Text("d"), Text("c"))),
+    )
+
+
+# --- any text ---
+
+
+@given(st.text(st.sampled_from(SPECIAL + "abANDORTO19\n\u3000é")) | st.text())
+def test_any_text_parses_or_is_refused(text: str) -> None:
+    with suppress(QuerySyntaxError):
+        parse_lucene(text)
+
+
+@given(st.text(st.sampled_from(SPECIAL + "abAND\n\u3000é"), min_size=1))
+def test_an_escaped_text_is_itself(text: str) -> None:
+    escaped = "".join(f"\\{char}" if char in SPECIAL + "\n\u3000" else char for char in text)
+    if escaped in ("AND", "NOT"):
+        return
+    assert parse_lucene(escaped) == Is(None, Text(text))
+
+
+@given(st.text())
+def test_a_quoted_text_is_itself(text: str) -> None:
+    escaped = text.replace("\\", "\\\\").replace('"', '\\"')
+    assert parse_lucene(f'f:"{escaped}"') == Is(Text("f"), Text(text, quoted=True))
+
+
+@pytest.mark.parametrize(
+    "text", ["a " * 20_000, "\\a" * 50_000, "\\/" * 50_000, "f:/" + "\\/" * 50_000, '"' * 50_001]
+)
+def test_a_long_text_takes_no_long_time(text: str) -> None:
+    with suppress(QuerySyntaxError):
+        parse_lucene(text)
