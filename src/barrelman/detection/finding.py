@@ -69,6 +69,8 @@ class ThresholdResult:
     cardinality: tuple[tuple[str, int], ...] = ()
     cluster: str = ""
     """Of all its events; empty where they come from several."""
+    first_ms: int | None = None
+    """The time of its first event."""
 
 
 @frozen
@@ -109,6 +111,9 @@ class Finding:
     about: About | None = None
     groups: tuple[GroupValue, ...] | None = None
     suppression: Suppression | None = None
+    tick_ms: int | None = None
+    """The run that raised it, where a later one gives it: an alert may be held until no more
+    repeats can be folded into it."""
 
     @property
     def order(self) -> tuple[int, int, int]:
@@ -169,18 +174,21 @@ def pack_finding(finding: Finding) -> bytes:
             _parts(about),
             finding.groups,
             _parts(finding.suppression),
+            finding.tick_ms,
         )
     )
 
 
 def unpack_finding(data: bytes) -> Finding:
     """What `pack_finding` packed."""
-    alert_id, time_us, timestamp_us, number, payloads, kind, parts, groups, folded = marshal.loads(
-        data
+    alert_id, time_us, timestamp_us, number, payloads, kind, parts, groups, folded, tick_ms = (
+        marshal.loads(data)
     )
     about = None if kind is None else _ABOUT[kind](*parts)
     suppression = None if folded is None else Suppression(*folded)
-    return Finding(alert_id, time_us, timestamp_us, number, payloads, about, groups, suppression)
+    return Finding(
+        alert_id, time_us, timestamp_us, number, payloads, about, groups, suppression, tick_ms
+    )
 
 
 def _parts(described: Any) -> tuple[Any, ...] | None:
