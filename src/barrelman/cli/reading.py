@@ -7,11 +7,12 @@ import sys
 import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
-from typing import Final
+from typing import Final, Protocol
 
 from barrelman.detection.judge import Judge, Tally
 from barrelman.detection.live import LivePipe
-from barrelman.detection.scan import Scan, ScanOptions
+from barrelman.detection.match import Match
+from barrelman.detection.scan import ScanOptions
 from barrelman.engine.blocks import BlockReader, Item, Passed
 from barrelman.engine.problem import Problem
 from barrelman.engine.reader import EventReader
@@ -48,6 +49,27 @@ class Listener:
     is_stopped: Callable[[], bool]
 
 
+class Taker(Protocol):
+    """What is read goes there: a scan, or the past of one."""
+
+    judge: Judge
+
+    @property
+    def tally(self) -> Tally: ...
+
+    @property
+    def now_us(self) -> int: ...
+
+    @now_us.setter
+    def now_us(self, instant_us: int) -> None: ...
+
+    def feed(self, event: Event) -> None: ...
+
+    def pass_over(self, passed: Passed) -> None: ...
+
+    def take(self, matches: Iterable[Match], tally: Tally) -> None: ...
+
+
 class Input:
     """Reads all sources, in order, into a scan. What is found does not depend on `jobs`."""
 
@@ -55,7 +77,7 @@ class Input:
         self,
         sources: Sequence[Source | InputError],
         *,
-        scan: Scan,
+        scan: Taker,
         sieve: Sieve | None,
         options: ReaderOptions,
         jobs: int,

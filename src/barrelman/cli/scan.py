@@ -19,6 +19,8 @@ Examples:
   zcat audit.log.gz | barrelman scan - --format json -o alerts.json
   barrelman scan audit.log --rules rules.ndjson --exceptions lists.ndjson
   barrelman scan audit.log --rule "Kubernetes Pod Created With HostIPC"
+  barrelman scan today.log --history last-week/ --rules rules/
+  barrelman scan audit.log --rules rules/ --index ti-feeds=feeds.jsonl
 
 \b
 Exit codes: 0 no alerts, 1 alerts found, 2 something went wrong
@@ -65,6 +67,19 @@ malformed line), 130 interrupted.
     help="Events from then on: an ISO time, or 30m, 2h, 7d back from the log's end.",
 )
 @click.option("--until", metavar="T", help="Events up to then, in the same forms.")
+@click.option(
+    "--history",
+    multiple=True,
+    metavar="PATH",
+    help="Older logs: what new-terms rules have seen before. They raise no alert. Repeatable.",
+)
+@click.option(
+    "--index",
+    multiple=True,
+    metavar="NAME=PATH",
+    help="Indicators for indicator match rules, as JSON lines; rules find them by the name. "
+    "Repeatable.",
+)
 @click.option(
     "--max-signals",
     metavar="N|none",

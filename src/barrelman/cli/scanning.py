@@ -7,8 +7,8 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from types import FrameType
 from typing import IO, TYPE_CHECKING, Any, Final
 
@@ -58,6 +58,7 @@ def run_scan(given: Mapping[str, Any]) -> int:
         exceptions=given["exceptions"],
         selected=given["rule"],
         severity=given["severity"],
+        indexes=given["index"],
     )
     ranges = RangeFlags(
         since=given["since"],
@@ -71,12 +72,14 @@ def run_scan(given: Mapping[str, Any]) -> int:
     jobs = given["jobs"] or count_cores()
     settings = resolve_rules(flags)
     sources = expand_sources(paths)
+    history = expand_sources(given["history"]) if given["history"] else []
     _refuse_overwriting(given["output"], sources)
     with contextlib.ExitStack() as stack:
         sink = _open_sink(given["format_"], given["output"], stack)
         run = _Run(
             settings=settings,
             sources=sources,
+            history=history,
             options=options,
             sink=sink,
             quiet=given["quiet"],
@@ -132,6 +135,7 @@ class _Run:
 
     settings: RuleSettings
     sources: list[Source | InputError]
+    history: list[Source | InputError]
     options: ScanOptions
     sink: Sink
     quiet: bool
@@ -145,6 +149,7 @@ class _Run:
 
     def run(self) -> int:
         found = [source for source in self.sources if isinstance(source, Source)]
+        past = [source for source in self.history if isinstance(source, Source)]
         # A look at each event's time costs more than the rest; of a small log it is nothing.
         is_small = sum(source.size_bytes or 0 for source in found) < _SMALL_BYTES
         is_timed = self.options.has_range or not all(map(is_regular, found)) or is_small
@@ -165,11 +170,12 @@ class _Run:
         started = time.monotonic()
         self.bar = Progress(
             sys.stderr,
-            sizes_bytes=[source.size_bytes for source in found],
+            sizes_bytes=[source.size_bytes for source in (*past, *found)],
             wanted=self.progress and not any(source.is_live for source in found),
         )
         self._report_settings()
         with self._interruptible():
+            self._read_history()
             self._read()
             self.bar.close()
             self._write(self.scan.finish())
@@ -185,14 +191,35 @@ class _Run:
 
     # --- reading ---
 
-    def _read(self) -> None:
-        listener = Listener(
+    def _read_history(self) -> None:
+        """What happened before, for the rules that look back at it."""
+        if not self.history:
+            return
+        if not self.scan.history_rules:
+            self._say("note: --history is not read: no rule that runs looks back")
+            return
+        past = self.scan.history()
+        Input(
+            self.history,
+            scan=past,
+            sieve=sieve_of(past.rules) if self.wants_sieve else None,
+            options=replace(self.options_of_readers, is_timed=True),
+            jobs=self.jobs,
+            listener=self._listener(lambda watermark_us: None),
+        ).read()
+        self.reading.past_events = past.tally.events
+
+    def _listener(self, on_live_look: Callable[[int], None]) -> Listener:
+        return Listener(
             on_problem=self._note,
             on_bytes=self._count_bytes,
             on_failure=self._fail,
-            on_live_look=lambda watermark_us: self._write(self.scan.advance(watermark_us)),
+            on_live_look=on_live_look,
             is_stopped=lambda: self.stopped,
         )
+
+    def _read(self) -> None:
+        listener = self._listener(lambda watermark_us: self._write(self.scan.advance(watermark_us)))
         Input(
             self.sources,
             scan=self.scan,

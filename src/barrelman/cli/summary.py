@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from barrelman.cli.printing import printable
+from barrelman.detection.finding import MOST_LIVE
 from barrelman.detection.scan import ScanCounts
 from barrelman.records.severities import SEVERITIES
 from barrelman.records.times import format_instant
@@ -30,6 +31,8 @@ class Reading:
     is_cut: bool = False
     """Alerts that were found are not all written, for the interruption's sake."""
     span_us: tuple[int, int] | None = None
+    past_events: int = 0
+    """Events read for the sake of the past alone."""
     samples: dict[str, int] = field(default_factory=dict)
     """How many problems of each kind were shown as they came."""
 
@@ -78,9 +81,12 @@ def _alert_lines(counts: ScanCounts, settings: RuleSettings) -> Iterator[str]:
         if counts.by_severity[severity]
     )
     capped = sum(rule.capped for rule in counts.rules)
+    suppressed = sum(rule.suppressed for rule in counts.rules)
     line = f"alerts     {counts.alerts:,}" + (f" ({shown})" if shown else "")
     if capped:
         line += f", {capped} capped"
+    if suppressed:
+        line += f", {suppressed:,} suppressed"
     if counts.below:
         line += f", {counts.below:,} below the severity asked for"
     yield line
@@ -92,11 +98,14 @@ def _alert_lines(counts: ScanCounts, settings: RuleSettings) -> Iterator[str]:
     named.sort(key=lambda pair: (-pair[1].alerts, pair[0]))
     for name, found in named[:_MOST_LISTED] if not capped else named:
         extra = f", {found.capped} capped" if found.capped else ""
+        extra += f", {found.suppressed:,} suppressed" if found.suppressed else ""
         yield f"    {printable(name)}: {_count(found.alerts, 'alert')}{extra}"
     if not capped:
         yield from _more(named, "")
     if capped:
         yield "    capped: matches beyond what a run may alert; --max-signals none shows them all"
+    if suppressed:
+        yield "    suppressed: folded into an alert that tells how many it stands for"
 
 
 def _loss_lines(reading: Reading, counts: ScanCounts, settings: RuleSettings) -> Iterator[str]:
@@ -124,6 +133,12 @@ def _loss_lines(reading: Reading, counts: ScanCounts, settings: RuleSettings) ->
     ):
         if total(name):
             yield text.format(_count(total(name), "match"))
+    if total("evicted"):
+        yield (
+            f"let go     {total('evicted'):,} keys or partial sequences, the oldest: a rule holds "
+            f"{MOST_LIVE:,} at most, and may have missed what hangs on others"
+        )
+    yield from _history_lines(reading, counts, settings)
     if counts.tally.outside:
         yield f"outside    {_count(counts.tally.outside, 'event')} outside --since/--until"
     if counts.tally.ahead:
@@ -135,6 +150,22 @@ def _loss_lines(reading: Reading, counts: ScanCounts, settings: RuleSettings) ->
     if counts.tally.untimed:
         untimed = _count(counts.tally.untimed, "event")
         yield f"untimed    {untimed} without a time, taken at the log's end"
+
+
+def _history_lines(reading: Reading, counts: ScanCounts, settings: RuleSettings) -> Iterator[str]:
+    if reading.past_events:
+        past = _count(reading.past_events, "event")
+        yield f"history    {past} of the past, which raise no alert"
+    without = sum(
+        each.rule.type == "new_terms" and found.matches > 0 and not found.history
+        for each, found in zip(settings.runnable, counts.rules, strict=True)
+    )
+    if without:
+        had = "new-terms rule had" if without == 1 else "new-terms rules had"
+        yield (
+            f"history    {without} {had} no past: what the first window holds is new to it; "
+            "--history PATH gives older logs"
+        )
 
 
 def _rules_line(settings: RuleSettings) -> str:

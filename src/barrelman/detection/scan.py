@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING
 
+from barrelman.detection.blindness import blindness, unread_reason
 from barrelman.detection.finding import Raised
 from barrelman.detection.judge import (
     EVERYTHING,
@@ -19,19 +20,15 @@ from barrelman.detection.judge import (
 )
 from barrelman.detection.match import Match, as_past
 from barrelman.detection.replay import Replay, RuleCounts
-from barrelman.engine.blind import impossible
 from barrelman.engine.blocks import Passed
 from barrelman.engine.compile import Predicate, compile_query
 from barrelman.engine.literals import Need, need_of
 from barrelman.engine.sieve import Sieve, build_sieve
 from barrelman.records.event import Event
 from barrelman.records.fields import (
-    AUDIT,
     AUDIT_CATALOGUE,
     AUDIT_STREAM,
     Catalogue,
-    absence_in_raw_events,
-    unknown_audit_field,
 )
 from barrelman.records.indices import IndexPatterns
 from barrelman.records.severities import SEVERITIES
@@ -180,8 +177,14 @@ class Scan:
         """Rules that could not fire on the events fed, each with the reason."""
         found = []
         for number, each in enumerate(self._rules):
-            reason = self._blindness(number, each)
-            if reason is not None and not self.counts.rules[number].matches:
+            reason: str | None
+            if self.counts.rules[number].raised:
+                continue
+            if self.judge.unread(number):
+                reason = unread_reason(each.rule, self.tally)
+            else:
+                reason = blindness(each, self.tally)
+            if reason is not None:
                 found.append((each.rule, reason))
         return found
 
@@ -197,25 +200,6 @@ class Scan:
             self.counts.by_severity[alert.severity] += 1
             self.counts.rules[each.rule].alerts += 1
             yield alert
-
-    def _blindness(self, number: int, each: RunnableRule) -> str | None:
-        tally = self.tally
-        if self.judge.unread(number):
-            patterns = ", ".join(patterns_of(each.rule))
-            streams = ", ".join(sorted(stream for stream in tally.streams if stream is not None))
-            return f"it reads {patterns}, and the events here are in {streams}"
-        if not tally.events or tally.raw_events < tally.events:
-            return None
-        return impossible(each.node, self._absence)
-
-    def _absence(self, name: str) -> str | None:
-        for body in ("requestObject", "responseObject"):
-            whole = f"{AUDIT}.{body}"
-            if body not in self.tally.bodies and (name == whole or name.startswith(f"{whole}.")):
-                return f"no event here carries a {body} (audit level Metadata leaves it out)"
-        if name == "event.ingested":
-            return "events read from a log have no event.ingested, which a service adds"
-        return absence_in_raw_events(name) or unknown_audit_field(name)
 
 
 class History:

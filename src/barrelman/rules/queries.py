@@ -80,9 +80,7 @@ def parse_queries(
         except QueryError as error:
             errors.append(_place_query_error(error, name, fields[name], spot))
     if "eql" in found:
-        from barrelman.query.eqltree import EVENT_CATEGORY
-
-        category_field = fields.get("event_category_override") or EVENT_CATEGORY
+        category_field = fields.get("event_category_override") or "event.category"
         found["query"] = found["eql"].any_stage(category_field)
     return Queries(**found), errors
 

@@ -211,6 +211,11 @@ class Rule:
         return self.id or str(uuid5(ID_NAMESPACE, self.rule_id))
 
     @property
+    def category_field(self) -> str:
+        """The field that holds an event's category in EQL."""
+        return self.event_category_override or "event.category"
+
+    @property
     def effective_max_signals(self) -> int:
         """The alerts one run may raise: `max_signals`, held under the cap of all rules."""
         return min(self.max_signals, MAX_SIGNALS_CAP)

@@ -41,6 +41,8 @@ class RuleFlags:
     exceptions: Sequence[str] = ()
     selected: Sequence[str] = ()
     severity: str = SEVERITIES[0]
+    indexes: Sequence[str] = ()
+    """`NAME=PATH` each: documents that indicator match rules find by the name."""
 
 
 @frozen
