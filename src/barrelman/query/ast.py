@@ -196,6 +196,11 @@ class FieldValue:
 class Constant:
     value: str | int | float | bool | None
     span: Span = field(default=NO_SPAN, compare=False)
+    kind: type = field(init=False, repr=False)
+    """Keeps apart what Python calls equal: 1, 1.0 and true. `x / 2` is not `x / 2.0`."""
+
+    def __post_init__(self) -> None:
+        self.kind = type(self.value)  # type: ignore[misc]  # it is being made
 
 
 @frozen
