@@ -85,6 +85,10 @@ class ExceptionListError(BarrelmanError):
     """An exception list, or an item in one, is broken."""
 
 
+class MappingError(BarrelmanError):
+    """An index's mapping cannot be read as one."""
+
+
 class InputError(BarrelmanError):
     """A source of events cannot be opened or read to its end."""
 
