@@ -17,7 +17,14 @@ from barrelman.engine.decode import JSON_SPACE, DecodeError, loads
 from barrelman.engine.document import HEAD_BYTES, Document, Lines
 from barrelman.engine.problem import Findings, Found, Problem, excerpt_of
 from barrelman.engine.scanner import Status
-from barrelman.engine.unwrap import Answer, find_prefixed, split_cri, unwrap, unwrap_element
+from barrelman.engine.unwrap import (
+    Answer,
+    find_prefixed,
+    split_cri,
+    unwrap,
+    unwrap_any,
+    unwrap_element,
+)
 from barrelman.records.event import Event
 
 STREAM_BYTES: Final = 4 * 1024 * 1024
@@ -55,7 +62,8 @@ class Documents:
     """Reads the lines of one stream; answers come as soon as they are certain.
 
     `is_enveloped` says that the lines were cut out of envelopes that were whole: text that is
-    no JSON is then other talk, not a broken line.
+    no JSON is then other talk, not a broken line. With `takes_any` every object is a document
+    that is no audit event and holds none.
     """
 
     def __init__(
@@ -64,7 +72,9 @@ class Documents:
         max_event_bytes: int,
         stream_bytes: int = STREAM_BYTES,
         is_enveloped: bool = False,
+        takes_any: bool = False,
     ) -> None:
+        self._takes_any = takes_any
         self._max_bytes = max_event_bytes
         self._stream_bytes = min(stream_bytes, max_event_bytes)
         self._is_enveloped = is_enveloped
@@ -116,7 +126,8 @@ class Documents:
 
     def value(self, value: object, line: bytes, number: int) -> Answer:
         """As `line`, of a line that was found to be one document, with none open before it."""
-        self._emit(unwrap(value, raw=line.strip(JSON_SPACE)), number, is_quiet=False)
+        made = unwrap_any if self._takes_any else unwrap
+        self._emit(made(value, raw=line.strip(JSON_SPACE)), number, is_quiet=False)
         return self._take_out()
 
     def interrupt(self) -> Answer:
@@ -154,7 +165,7 @@ class Documents:
         if text[0] not in _BRACKETS or (text[0] == _OPEN_ARRAY and not _match_array(text)):
             self._read_text(text, number, is_quiet=is_rest)
             return
-        answer = read_whole(text)
+        answer = read_whole(text, takes_any=self._takes_any and not is_rest)
         if answer is not None:
             self._emit(answer, number, is_quiet=is_rest)
         else:
@@ -166,7 +177,9 @@ class Documents:
         if not text:
             return
         if text[0] == _OPEN_OBJECT and len(text) > 2:
-            answer = read_whole(text)
+            # Within a document that spans lines, an object on a line of its own is a part of it.
+            takes_any = self._takes_any and line[0] == _OPEN_OBJECT and text[-1] != _COMMA
+            answer = read_whole(text, takes_any=takes_any)
             if answer is not None and holds_event(answer):
                 if document.scanner.wants_element:
                     self._split(document)
@@ -320,9 +333,8 @@ class Documents:
         scanner = document.scanner
         is_streamed = document.is_split or document.size > self._stream_bytes
         # Over several lines elements go one by one too: each then knows its own line.
-        if scanner.has_list and (
-            is_streamed or (scanner.may_have_list and not document.is_on_one_line)
-        ):
+        may_split = scanner.may_have_list and (document.is_array or not self._takes_any)
+        if scanner.has_list and (is_streamed or (may_split and not document.is_on_one_line)):
             self._split(document)
             self._settle_labels(document)
             return
@@ -339,7 +351,9 @@ class Documents:
             else:
                 self._report(error.reason, document.line, data, document.is_quiet)
             return
-        answer = unwrap(value, raw=None if b"\n" in data else data)
+        takes_any = self._takes_any and not document.is_quiet
+        made = unwrap_any if takes_any else unwrap
+        answer = made(value, raw=None if b"\n" in data else data)
         self._emit(answer, document.line, is_quiet=document.is_quiet)
 
     def _split(self, document: Document, *, whole_lines: bool = False) -> None:
@@ -365,7 +379,9 @@ class Documents:
         except DecodeError as error:
             self._report(error.reason, line, data, document.is_quiet)
             return
-        answer = unwrap_element(value, raw=None if b"\n" in data else data)
+        takes_any = self._takes_any and not document.is_quiet
+        made = unwrap_any if takes_any else unwrap_element
+        answer = made(value, raw=None if b"\n" in data else data)
         if document.is_array and document.element_count < 3 and not isinstance(value, dict):
             for found in answer:
                 found.line = line
@@ -475,7 +491,7 @@ def holds_event(answer: Answer | None) -> bool:
     return answer is not None and any(isinstance(found, Event) for found in answer)
 
 
-def read_whole(text: bytes) -> Answer | None:
+def read_whole(text: bytes, *, takes_any: bool = False) -> Answer | None:
     """What a line holds that is one JSON document, a comma behind it allowed."""
     if text[-1:] == b",":
         text = text[:-1].rstrip(JSON_SPACE)
@@ -485,4 +501,4 @@ def read_whole(text: bytes) -> Answer | None:
         value = loads(text)
     except DecodeError:
         return None
-    return unwrap(value, raw=text)
+    return (unwrap_any if takes_any else unwrap)(value, raw=text)

@@ -30,7 +30,8 @@ _AUDIT_VERSIONS = ("audit.k8s.io/v1", "audit.k8s.io/v1beta1", "audit.k8s.io/v1al
 class EventReader:
     """Feed it a source's bytes in any pieces; the answers do not depend on the pieces.
 
-    `feed` gives what became certain with these bytes, `finish` what the end makes certain.
+    `feed` gives what became certain with these bytes, `finish` what the end makes certain. With
+    `takes_any` an object that neither is nor holds an audit event is a document.
     """
 
     def __init__(
@@ -40,7 +41,9 @@ class EventReader:
         cluster: str | None = None,
         stream_bytes: int = STREAM_BYTES,
         lines_before: int = 0,
+        takes_any: bool = False,
     ) -> None:
+        self._takes_any = takes_any
         self.counts = ReadCounts()
         self._cluster = cluster
         self._max_bytes = max_event_bytes
@@ -128,6 +131,7 @@ class EventReader:
             max_event_bytes=self._max_bytes,
             stream_bytes=self._stream_bytes,
             is_enveloped=is_enveloped,
+            takes_any=self._takes_any,
         )
 
     def _read_batch(self, batch: Batch) -> Iterator[EventOrProblem]:

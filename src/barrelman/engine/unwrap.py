@@ -16,6 +16,7 @@ from barrelman.engine.problem import Findings, Found, Fragment, Problem, excerpt
 from barrelman.engine.scanner import LIST_KEYS, forbids_list
 from barrelman.records.event import Event, JsonObject
 from barrelman.records.frozen import frozen
+from barrelman.records.paths import open_lists
 
 Answer: TypeAlias = list[Found]
 
@@ -80,6 +81,35 @@ def unwrap(value: Any, *, raw: bytes | None = None) -> Answer:
 def unwrap_element(value: Any, *, raw: bytes | None = None) -> Answer:
     """As `unwrap`, of one element of a list: it may be text that holds an event."""
     return _unwrap_element(value, raw, _MAX_WRAPPERS)
+
+
+def unwrap_any(value: Any, *, raw: bytes | None = None) -> Answer:
+    """As `unwrap`, where any object may be a document: one without audit events is one itself.
+
+    Here only what an API server marks as its own is an audit event: a document may have a `verb`
+    and a `user`, too.
+    """
+    answer = _unwrap_element(value, raw, _MAX_WRAPPERS)
+    if any(map(_is_marked, answer)):
+        return answer
+    if isinstance(value, dict):
+        return [Event(value, True, raw)]
+    if isinstance(value, list):
+        findings = Findings()
+        for element in open_lists(value):
+            findings.extend(unwrap_any(element))
+        return findings.found
+    return answer
+
+
+def _is_marked(found: Found) -> bool:
+    if not isinstance(found, Event):
+        return False
+    if found.index is not None or found.document_id is not None:
+        return True  # a search hit: the document is in it
+    if found.is_document:
+        return has_audit_fields(found.body)
+    return bool(found.body.get("apiVersion")) or _is_flat_event(found.body)
 
 
 @frozen
