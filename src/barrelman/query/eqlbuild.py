@@ -41,11 +41,10 @@ from barrelman.query.ast import (
     Wild,
 )
 from barrelman.query.eqlcalls import FUNCTIONS, GONE, Function, Takes, kind_of
+from barrelman.query.eqlcursor import MAX_NESTING
 from barrelman.query.eqllex import LARGEST, Token, fail
+from barrelman.records.addresses import parse_span
 from barrelman.records.frozen import frozen
-
-MAX_NESTING = 50
-"""How many brackets may be open at once, and how many calls or sums may lie in each other."""
 
 NEVER = Not(MATCH_ALL)
 
@@ -67,8 +66,8 @@ _A: dict[Takes, str] = {
     "number": "a number",
     "boolean": "true or false",
     "address": "an IP address",
-    "network": 'a constant text, as in "10.0.0.0/8"',
-    "flag": "a constant, true or false",
+    "network": 'an address or a network as a literal, as in "10.0.0.0/8"',
+    "flag": "the literal true or false",
 }
 
 
@@ -176,12 +175,12 @@ class Builder:
             self.fail(right, "true and false have no order", "compare them with == or !=")
         if kinds[0] != kinds[1] and not {"any", "null"} & set(kinds):
             names = {"text": "a text", "number": "a number", "boolean": "true or false"}
-            self.fail(
-                right,
-                f"{self.shown(left)} is {names[kinds[0]]}, and {self.shown(right)} is "
-                f"{names[kinds[1]]}",
-                "string(…) makes a text of a number, number(…) a number of a text",
-            )
+            one, other = self.shown(left), self.shown(right)
+            hint = "string(…) makes a text of a number, number(…) a number of a text"
+            if "-" in one and isinstance(left.expression, Call):
+                hint = "`-` takes away: a name that holds it stands in backticks"
+            message = f"{one} is {names[kinds[0]]}, and {other} is {names[kinds[1]]}"
+            self.fail(right, message, hint)
 
     def membership(self, left: Operand, items: Sequence[Operand]) -> Operand:
         """`in`: one of the items equals the left side."""
@@ -295,6 +294,9 @@ class Builder:
         is_wrong = takes != "any" and kind not in (wanted.get(takes, takes), "any", "null")
         if takes in ("network", "flag"):
             is_wrong = is_wrong or not isinstance(arg.expression, Constant) or kind == "null"
+        if takes == "network" and isinstance(arg.expression, Constant):
+            value = arg.expression.value
+            is_wrong = not isinstance(value, str) or parse_span(value) is None
         if is_wrong:
             self.fail(arg, f"argument {index + 1} of {function.spelled} must be {_A[takes]}")
 
