@@ -1,0 +1,343 @@
+"""Sequences: events that follow one another, joined by keys. A machine, fed in the order of time.
+
+For each key and each step one partial sequence waits for the next event: the latest, since an
+older one could only lose to it. Steps are tried from the last to the first, so that no event takes
+two places of one sequence, but it may serve several.
+
+A machine that saw more than one window answers for every window. What it would hold, had it been
+fed from the window's start on, is what it holds without the partial sequences that began before:
+of two that wait in one place one after the other, the later one never began earlier.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from typing import Any, Final, TypeAlias
+
+from barrelman.engine.stages import (
+    MOST_KEYS,
+    Key,
+    Slots,
+    StageProgram,
+    compile_stages,
+    shown_keys,
+)
+from barrelman.query.eqltree import EVENT_CATEGORY, Sequence
+from barrelman.records.fields import Catalogue
+from barrelman.records.frozen import frozen
+from barrelman.records.paths import Scalar
+
+MOST_PARTIALS: Final = 1_000_000
+"""Partial sequences, and last missing events of a key, that a machine holds."""
+
+_FEW: Final = 4096
+_Partial: TypeAlias = tuple[int, int, int, int | None, tuple[Any, ...]]
+"""The first event's time; the last one's position and time; the time of the last event before the
+first that a leading `![ ]` forbids; the events."""
+_NEVER: Final = float("inf")
+
+
+def compile_sequence(
+    query: Sequence, catalogue: Catalogue, *, category_field: str = EVENT_CATEGORY
+) -> StageProgram:
+    """What is asked of each event: the machine itself needs the query alone."""
+    return compile_stages(query, catalogue, category_field=category_field)
+
+
+@frozen
+class Edges:
+    """That a sequence begins or ends with `![ ]`, and its maxspan."""
+
+    leads: bool
+    trails: bool
+    span_ms: int
+
+
+@dataclass(slots=True, eq=False)
+class Completed:
+    """A sequence whose events are all there. `items`: what was fed, None in place of a `![ ]`.
+
+    Where it ends with `![ ]`, it is known only once its span is over whether it holds; until then
+    `trailing_ms`, the time of the first forbidden event after it, may still come.
+    """
+
+    key: Key
+    items: tuple[Any, ...]
+    first_ms: int
+    last_ms: int
+    position: int
+    """Of its last event among all that were fed."""
+    edges: Edges | None = None
+    leading_ms: int | None = None
+    trailing_ms: int | None = None
+
+    @property
+    def keys(self) -> tuple[Scalar | None, ...]:
+        return shown_keys(self.key)
+
+    def is_settled(self, now_ms: int) -> bool:
+        """Whether no event from that time on changes the answer."""
+        edges = self.edges
+        if edges is None or not edges.trails or self.trailing_ms is not None:
+            return True
+        return now_ms > self.first_ms + edges.span_ms
+
+    def holds(self, from_ms: int | None = None, to_ms: int | None = None) -> bool:
+        """Whether a run that reads from here to there, both ends included, finds it.
+
+        A run does not see forbidden events outside its window. With `![ ]` at both ends some
+        interval as long as maxspan that covers the sequence must be free of them, with one at
+        either end the one that reaches farthest.
+        """
+        if from_ms is not None and self.first_ms < from_ms:
+            return False
+        if to_ms is not None and self.last_ms > to_ms:
+            return False
+        if self.edges is None:
+            return True
+        start: float = self.first_ms
+        if self.edges.leads:
+            seen_ms = self.leading_ms
+            is_seen = seen_ms is not None and (from_ms is None or seen_ms >= from_ms)
+            start = seen_ms if is_seen and seen_ms is not None else -_NEVER
+        end: float = self.last_ms
+        if self.edges.trails:
+            seen_ms = self.trailing_ms
+            is_seen = seen_ms is not None and (to_ms is None or seen_ms <= to_ms)
+            end = seen_ms if is_seen and seen_ms is not None else _NEVER
+        return end - start > self.edges.span_ms
+
+
+class SequenceMachine:
+    """The state of one sequence over events that come in order."""
+
+    def __init__(self, query: Sequence, *, most: int = MOST_PARTIALS) -> None:
+        self.evicted = 0
+        """Partial sequences let go because there were too many, and keys that were left out."""
+        self._most = most
+        self._span_ms = query.maxspan_ms
+        plan = _Plan(query)
+        self._steps = plan.steps
+        self._layout = plan.layout
+        self._edges = plan.edges
+        self._last = plan.count - 1
+        self._waiting: list[dict[Key, _Partial]] = [{} for _ in range(plan.count - 1)]
+        self._between = plan.between
+        self._leading = plan.leading
+        self._trailing = frozenset(plan.trailing)
+        self._until = len(query.stages)
+        self._blocked: dict[int, dict[Key, tuple[int, int]]] = {
+            stage: {} for stage in plan.remembered
+        }
+        """Of a `![ ]` and a key: position and time of the last event that it forbids."""
+        self._open: dict[Key, list[Completed]] = {}
+        """Those that end with `![ ]` and are not settled."""
+        self._position = 0
+        self._sweep_at = _FEW
+
+    @property
+    def live(self) -> int:
+        """Partial sequences, and keys otherwise remembered."""
+        return sum(map(len, self._waiting)) + sum(map(len, self._blocked.values()))
+
+    def feed(self, at_ms: int, slots: Slots, item: Any) -> list[Completed]:
+        """The next event in order, and the sequences whose last event it is."""
+        self._position = here = self._position + 1
+        done: list[Completed] = []
+        for stage, key in slots:
+            steps = self._steps.get(stage)
+            if steps is None:
+                self._meet_other(stage, key, at_ms, here)
+                continue
+            for step in steps:
+                partial = self._advance(step, key, at_ms, here, item)
+                if partial is None:
+                    continue
+                if step == self._last:
+                    done.append(self._complete(key, partial))
+                else:
+                    waiting = self._waiting[step]
+                    waiting.pop(key, None)  # the order of a dict is that of the last events
+                    waiting[key] = partial
+        if len(slots) >= MOST_KEYS:
+            self.evicted += 1
+        if not here & 1023 or len(slots) > 1024:
+            self._keep_bounds(at_ms)
+        return done
+
+    def expire(self, before_ms: int) -> None:
+        """Lets go of partial sequences whose last event came before that time."""
+        for waiting in self._waiting:
+            _drop_oldest(waiting, lambda partial: partial[2] < before_ms)
+        for blocked in self._blocked.values():
+            _drop_oldest(blocked, lambda event: event[1] < before_ms)
+
+    def finish(self) -> None:
+        """No more events come: what is open is settled."""
+        self._open.clear()
+
+    def _advance(self, step: int, key: Key, at_ms: int, here: int, item: Any) -> _Partial | None:
+        """The sequence that reaches a step with this event; None where none waits for it."""
+        if not step:
+            leading_ms = None
+            for stage in self._leading:
+                event = self._blocked[stage].get(key)
+                if event is not None and (leading_ms is None or event[1] > leading_ms):
+                    leading_ms = event[1]
+            return at_ms, here, at_ms, leading_ms, (item,)
+        held = self._waiting[step - 1].pop(key, None)
+        if held is None:
+            return None
+        first_ms, position, _, leading_ms, items = held
+        if self._span_ms is not None and at_ms - first_ms > self._span_ms:
+            return None
+        for stage in self._between[step]:
+            event = self._blocked[stage].get(key)
+            if event is not None and event[0] > position:
+                return None
+        return first_ms, here, at_ms, leading_ms, (*items, item)
+
+    def _complete(self, key: Key, partial: _Partial) -> Completed:
+        first_ms, here, at_ms, leading_ms, items = partial
+        layout = self._layout
+        if layout is not None:
+            items = tuple(None if step is None else items[step] for step in layout)
+        found = Completed(key, items, first_ms, at_ms, here, self._edges, leading_ms)
+        if self._trailing:
+            self._open.setdefault(key, []).append(found)
+        return found
+
+    def _meet_other(self, stage: int, key: Key, at_ms: int, here: int) -> None:
+        """An event of `until`, or one that a `![ ]` forbids. It lies strictly between others."""
+        if stage == self._until:
+            for waiting in self._waiting:
+                partial = waiting.get(key)
+                if partial is not None and partial[1] != here:
+                    del waiting[key]
+            return
+        if stage in self._trailing:
+            still_open = []
+            for found in self._open.pop(key, ()):
+                if found.position == here:
+                    still_open.append(found)
+                else:
+                    found.trailing_ms = at_ms
+            if still_open:
+                self._open[key] = still_open
+            return
+        blocked = self._blocked[stage]
+        blocked.pop(key, None)
+        blocked[key] = here, at_ms
+
+    # --- bounds ---
+
+    def _keep_bounds(self, at_ms: int) -> None:
+        """Now and then: what can lead to nothing any more goes, and so does what is too much."""
+        if self.live + len(self._open) < self._sweep_at:
+            return
+        span_ms = self._span_ms
+        if span_ms is not None:
+            before_ms = at_ms - span_ms
+            for waiting in self._waiting:
+                for key in [key for key, partial in waiting.items() if partial[0] < before_ms]:
+                    del waiting[key]
+            for blocked in self._blocked.values():
+                _drop_oldest(blocked, lambda event: event[1] < before_ms)
+            for key, found in list(self._open.items()):
+                self._open[key] = [each for each in found if not each.is_settled(at_ms)]
+                if not self._open[key]:
+                    del self._open[key]
+        if self.live > self._most:
+            self._evict()
+        self._close_oldest(sum(map(len, self._open.values())) - self._most)
+        held = self.live + len(self._open)
+        self._sweep_at = min(self._most, max(_FEW, 2 * held))
+
+    def _evict(self) -> None:
+        """The oldest make room: a sixteenth of all at once."""
+        tables: list[tuple[dict[Key, Any], int]] = [(table, 1) for table in self._waiting]
+        tables += [(table, 0) for table in self._blocked.values()]
+        ages = sorted(entry[place] for table, place in tables for entry in table.values())
+        excess = self.live - self._most + self._most // 16
+        if not ages:
+            return
+        limit = ages[min(excess, len(ages) - 1)]
+        for table, place in tables:
+            before = len(table)
+            _drop_oldest(table, lambda entry, place=place: entry[place] < limit)  # type: ignore[misc]
+            self.evicted += before - len(table)
+
+    def _close_oldest(self, excess: int) -> None:
+        """Of so many sequences whose end is not known yet it is not known for ever."""
+        for key in list(self._open) if excess > 0 else ():
+            for found in self._open.pop(key):
+                found.trailing_ms = found.last_ms
+                self.evicted += 1
+                excess -= 1
+            if excess <= 0:
+                return
+
+
+class _Plan:
+    """A sequence taken apart: steps are its positive stages, each as often as it runs."""
+
+    def __init__(self, query: Sequence) -> None:
+        self.steps: dict[int, tuple[int, ...]] = {}
+        """The steps of a stage, the last foremost."""
+        self.between: list[tuple[int, ...]] = []
+        """Before each step, the `![ ]` right in front of it."""
+        self.leading: tuple[int, ...] = ()
+        missing: list[int] = []
+        layout: list[int | None] = []
+        for number, stage in enumerate(query.stages):
+            if stage.is_missing:
+                missing.append(number)
+                layout.append(None)
+                continue
+            first = len(self.between)
+            if not first:
+                self.leading = tuple(missing)
+            self.steps[number] = tuple(range(first + stage.runs - 1, first - 1, -1))
+            self.between += [tuple(missing) if first else (), *[()] * (stage.runs - 1)]
+            layout += range(first, first + stage.runs)
+            missing = []
+        self.count: Final = len(self.between)
+        self.trailing: tuple[int, ...] = tuple(missing)
+        self.layout = tuple(layout) if None in layout else None
+        self.remembered = {*self.leading, *(each for group in self.between for each in group)}
+        self.edges = None
+        if (self.leading or self.trailing) and query.maxspan_ms is not None:
+            self.edges = Edges(bool(self.leading), bool(self.trailing), query.maxspan_ms)
+
+
+def _drop_oldest(table: dict[Key, Any], is_old: Callable[[Any], bool]) -> None:
+    """Of a table in the order of age."""
+    old = []
+    for key, entry in table.items():
+        if not is_old(entry):
+            break
+        old.append(key)
+    for key in old:
+        del table[key]
+
+
+def find_sequences(
+    query: Sequence, events: Iterable[tuple[int, Slots, Any]], *, most: int = MOST_PARTIALS
+) -> Iterator[Completed]:
+    """All sequences in events that come in order, as soon as each is known.
+
+    `events`: time in milliseconds, slots, and what stands for the event. The order is that of the
+    sequences' last events.
+    """
+    machine = SequenceMachine(query, most=most)
+    unknown: deque[Completed] = deque()
+    for at_ms, slots, item in events:
+        unknown += machine.feed(at_ms, slots, item)
+        while unknown and unknown[0].is_settled(at_ms):
+            found = unknown.popleft()
+            if found.holds():
+                yield found
+    machine.finish()
+    yield from (found for found in unknown if found.holds())
