@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import marshal
 from dataclasses import dataclass
-from typing import Any, Final, NamedTuple, Protocol, TypeAlias
+from typing import Any, Final, NamedTuple, Protocol, TypeAlias, runtime_checkable
 
 from barrelman.records.event import Event
 from barrelman.records.frozen import frozen
@@ -69,8 +69,6 @@ class ThresholdResult:
     cardinality: tuple[tuple[str, int], ...] = ()
     cluster: str = ""
     """Of all its events; empty where they come from several."""
-    first_ms: int | None = None
-    """The time of its first event."""
 
 
 @frozen
@@ -136,6 +134,8 @@ class Raised:
     events: tuple[Event, ...] = ()
     about: About | None = None
     suppression: Suppression | None = None
+    is_new: bool = True
+    """Not given before: of an alert that was, this is how it stands by now."""
 
 
 class Operator(Protocol):
@@ -154,6 +154,20 @@ class Operator(Protocol):
 
     def run(self, window: Window) -> list[Finding]:
         """What comes of the next run, in the order in which its alerts are to be written."""
+
+
+@runtime_checkable
+class Holding(Operator, Protocol):
+    """An operator whose alerts may change after their run: it holds them until they cannot."""
+
+    def go_live(self) -> list[Finding]:
+        """From now on alerts are given at once; what was held is given now."""
+
+    def take_changed(self) -> list[Finding]:
+        """Alerts that were given before, and that a run has changed since."""
+
+    def finish(self) -> list[Finding]:
+        """What is still held: no run is to come."""
 
 
 _ABOUT: Final = (NewTerms, ThresholdResult, SequenceOf)

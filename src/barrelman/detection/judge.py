@@ -302,23 +302,24 @@ def _plan(runnable: RunnableRule, predicate: Predicate, max_signals: int | None)
     cap: int | None = rule.effective_max_signals
     if max_signals is not None:
         cap = max_signals or None
+    schedule = Schedule(interval_ms=rule.interval_ms, from_=rule.from_, to=rule.to)
     return RulePlan(
         rule_id=rule.rule_id,
-        schedule=Schedule(interval_ms=rule.interval_ms, from_=rule.from_, to=rule.to),
+        schedule=schedule,
         cap=cap,
         place=_place(rule),
         retest=_retest(predicate) if predicate.uses_now else None,
-        operation=_operation(runnable, cap),
+        operation=_operation(runnable, cap, schedule),
     )
 
 
-def _operation(runnable: RunnableRule, cap: int | None) -> Operation | None:
+def _operation(runnable: RunnableRule, cap: int | None, runs: Schedule) -> Operation | None:
     rule = runnable.rule
     if rule.type in ("query", "saved_query") and rule.alert_suppression is None:
         return None  # most rules: what the others need is not loaded for them
     from barrelman.detection.operators import operation_of
 
-    return operation_of(rule, cap=cap, indicators=runnable.indicators)
+    return operation_of(rule, cap=cap, runs=runs, indicators=runnable.indicators)
 
 
 def _retest(predicate: Predicate) -> Retest:

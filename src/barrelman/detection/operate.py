@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
-from barrelman.detection.finding import Item, Window, pack_finding
+from barrelman.detection.finding import Finding, Holding, Item, Window, pack_finding
 from barrelman.detection.match import Operation, RulePlan, unpack_operand
 
 if TYPE_CHECKING:
@@ -77,12 +78,24 @@ class OperationRuns:
             watermark_ms is None or (self._next or 0) * self._interval_ms < watermark_ms
         ):
             self._run()
+        self._give(watermark_ms)
         if watermark_ms is not None:
             floor = min(-(-watermark_ms // self._interval_ms), self._schedule.latest)
             self.floor = floor if self.floor is None else max(floor, self.floor)
         counts, operator = self._counts, self._operator
         counts.capped, counts.suppressed = operator.capped, operator.suppressed
         counts.evicted = operator.evicted
+
+    def _give(self, watermark_ms: int | None) -> None:
+        """Alerts that an operator holds, for they may still change: at the end, or to a pipe."""
+        if not isinstance(self._operator, Holding):
+            return
+        if watermark_ms is None:
+            self._raise(self._operator.finish(), 0)
+            self._raise(self._operator.take_changed(), 0, is_new=False)
+            return
+        self._raise(self._operator.go_live(), 0)
+        self._raise(self._operator.take_changed(), 0, is_new=False)
 
     @property
     def _is_running(self) -> bool:
@@ -99,6 +112,10 @@ class OperationRuns:
         self._next += 1
         tick_ms = tick * self._interval_ms
         from_ms, to_ms = self._schedule.window_ms(tick)
-        for finding in self._operator.run(Window(tick_ms, from_ms, to_ms)):
-            self._counts.raised += 1
-            self._raised.add((tick_ms, *finding.order, self._rule), pack_finding(finding))
+        self._raise(self._operator.run(Window(tick_ms, from_ms, to_ms)), tick_ms)
+
+    def _raise(self, found: Iterable[Finding], tick_ms: int, *, is_new: bool = True) -> None:
+        for finding in found:
+            self._counts.raised += is_new
+            at_ms = tick_ms if finding.tick_ms is None else finding.tick_ms
+            self._raised.add((at_ms, *finding.order, self._rule, is_new), pack_finding(finding))

@@ -197,9 +197,9 @@ class Replay:
                 self._raised.add((tick_ms, time_us, timestamp_us, sequence, rule), payload)
         for runs in self._runs:
             runs.end()
-        for (tick_ms, _, _, _, rule), payload in self._raised.drain():
-            if self.plans[rule].operation is not None:
-                yield raised_of(rule, tick_ms, unpack_finding(payload))
+        for (tick_ms, _, _, _, rule, *marks), payload in self._raised.drain():
+            if marks:
+                yield raised_of(rule, tick_ms, unpack_finding(payload), is_new=marks[0])
                 continue
             identity, event = unpack(payload)
             yield Raised(rule, tick_ms, identity, event)
@@ -210,12 +210,12 @@ class Replay:
         return OperationRuns(rule, plan, plan.operation, counts, self._raised)
 
 
-def raised_of(rule: int, tick_ms: int, finding: Finding) -> Raised:
+def raised_of(rule: int, tick_ms: int, finding: Finding, *, is_new: bool = True) -> Raised:
     """The alert that a finding of a run at that time is to become."""
     events = tuple(unpack(packed)[1] for packed in finding.payloads)
     event = events[0] if events else Event({}, is_document=True)
     about, suppression = finding.about, finding.suppression
-    return Raised(rule, tick_ms, finding.alert_id, event, events, about, suppression)
+    return Raised(rule, tick_ms, finding.alert_id, event, events, about, suppression, is_new)
 
 
 class _RuleRuns:

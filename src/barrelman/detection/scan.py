@@ -101,7 +101,12 @@ class Scan:
         from barrelman.detection.alert import AlertBuilder
 
         return [
-            AlertBuilder(each.rule, predicate, redacted=self._options.redacted)
+            AlertBuilder(
+                each.rule,
+                predicate,
+                redacted=self._options.redacted,
+                enrich=None if each.indicators is None else each.indicators.enrichments,
+            )
             for each, predicate in zip(self._rules, self._predicates, strict=True)
         ]
 
@@ -193,13 +198,14 @@ class Scan:
     def _shown(self, raised: Iterator[Raised]) -> Iterator[Alert]:
         least = SEVERITIES.index(self._options.least_severity)
         for each in raised:
-            alert = self._builders[each.rule].build(each)
+            alerts = self._builders[each.rule].build_all(each)
+            alert = alerts[-1]
             if SEVERITIES.index(alert.severity) < least:
-                self.counts.below += 1
+                self.counts.below += each.is_new
                 continue
-            self.counts.by_severity[alert.severity] += 1
-            self.counts.rules[each.rule].alerts += 1
-            yield alert
+            self.counts.by_severity[alert.severity] += each.is_new
+            self.counts.rules[each.rule].alerts += each.is_new
+            yield from alerts
 
 
 class History:
