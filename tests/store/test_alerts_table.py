@@ -457,3 +457,56 @@ def test_old_history_of_closed_alerts_is_forgotten(database: Database) -> None:
     change(database, ["b"], status="closed", at_us=11)
     assert database.write(lambda c: alerts.prune_history(c, 100, limit=2)) == 2
     assert database.write(lambda c: alerts.prune_history(c, 100, limit=2)) == 1
+
+
+# Alerts on several events, and repeats
+
+
+def test_a_sequence_counts_once_whatever_it_is_made_of(database: Database) -> None:
+    keep(
+        database,
+        alert("block 1", group_id="whole"),
+        alert("block 2", group_id="whole"),
+        alert("whole", group_id="whole"),
+        alert("plain"),
+    )
+    found = database.read(lambda c: alerts.count_for_ticks(c, [("u1", 300_000)]))
+    assert found == {("u1", 300_000): 2}
+    assert get(database, "block 1").group_id == "whole"
+    assert get(database, "plain").group_id is None
+
+
+def newest(database: Database, instance: str, first_ms: int, last_ms: int) -> str | None:
+    found = database.read(
+        lambda c: alerts.newest_instance(c, instance, rule_uuid="u1", ticks_ms=(first_ms, last_ms))
+    )
+    return None if found is None else found.id
+
+
+def test_repeats_go_to_the_newest_alert_that_is_not_closed(database: Database) -> None:
+    keep(
+        database,
+        alert("a", instance_id="i", tick_ms=10),
+        alert("b", instance_id="i", tick_ms=20),
+        alert("c", instance_id="i", tick_ms=20),
+        alert("d", instance_id="i", tick_ms=30, rule_uuid="u2"),
+        alert("e", instance_id="j", tick_ms=30),
+    )
+    assert newest(database, "i", 0, 100) == "c"
+    assert newest(database, "i", 0, 19) == "a"
+    assert newest(database, "i", 10, 10) == "a"
+    assert newest(database, "i", 21, 100) is None
+    assert newest(database, "k", 0, 100) is None
+    change(database, ["c"], status="acknowledged")
+    assert newest(database, "i", 0, 100) == "c"
+    change(database, ["c"], status="closed")
+    assert newest(database, "i", 0, 100) == "b"
+
+
+def test_a_rewritten_alert_keeps_what_people_made_of_it(database: Database) -> None:
+    keep(database, alert("a"), alert("b"))
+    change(database, ["a"], status="acknowledged", add_tags=["t"])
+    database.write(lambda c: alerts.rewrite(c, "a", '{"x":1}'))
+    found = get(database, "a")
+    assert (found.document, found.status, found.tags) == ('{"x":1}', "acknowledged", ["t"])
+    assert get(database, "b").document != '{"x":1}'

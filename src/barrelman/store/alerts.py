@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 from collections.abc import Collection, Iterable, Iterator, Sequence
+from dataclasses import KW_ONLY
 from typing import Any, Final, Literal, NamedTuple, TypeAlias, TypedDict, Unpack, cast
 
 import sqlalchemy as sa
@@ -44,6 +45,11 @@ class NewAlert:
     event_time_us: int | None
     building_block: bool
     document: str
+    _: KW_ONLY
+    instance_id: str | None = None
+    """What repeats of it are known by."""
+    group_id: str | None = None
+    """Of a sequence, the id of the alert on the whole; those on its events are not counted."""
 
 
 @frozen
@@ -130,6 +136,7 @@ _COLUMNS: Final = [
     alert_documents.c.document if field.name == "document" else table.c[field.name]
     for field in dataclasses.fields(StoredAlert)
 ]
+_IS_WHOLE: Final = sa.or_(table.c.group_id.is_(None), table.c.group_id == table.c.id)
 _SELECTED: Final[sa.Select[*tuple[Any, ...]]] = sa.select(*_COLUMNS).join_from(
     table, alert_documents, alert_documents.c.alert_seq == table.c.seq
 )
@@ -178,7 +185,7 @@ def known(connection: sa.Connection, ids: Iterable[str]) -> set[str]:
 def get(connection: sa.Connection, id: str) -> StoredAlert | None:  # noqa: A002  # word of the API
     """The alert of this id."""
     row = connection.execute(_SELECTED.where(table.c.id == id)).first()
-    return None if row is None else StoredAlert(*row)
+    return None if row is None else StoredAlert(**row._mapping)
 
 
 def count_for_ticks(
@@ -187,16 +194,53 @@ def count_for_ticks(
     *,
     kinds: Collection[str] | None = ("live",),
 ) -> dict[tuple[str, int], int]:
-    """How many alerts of these kinds belong to a rule (its id) and a tick; none where absent."""
+    """How many alerts of these kinds belong to a rule (its id) and a tick; none where absent.
+
+    A sequence counts once.
+    """
     counts: dict[tuple[str, int], int] = {}
     key = (table.c.rule_uuid, table.c.tick_ms)
     for batch in in_batches(dict.fromkeys(ticks), size=BATCH // 2):
-        query = sa.select(*key, sa.func.count()).where(sa.tuple_(*key).in_(batch)).group_by(*key)
+        query = sa.select(*key, sa.func.count()).where(sa.tuple_(*key).in_(batch), _IS_WHOLE)
+        query = query.group_by(*key)
         if kinds is not None:
             query = query.where(table.c.kind.in_(kinds))
         for rule_uuid, tick_ms, number in connection.execute(query):
             counts[rule_uuid, tick_ms] = number
     return counts
+
+
+def newest_instance(
+    connection: sa.Connection, instance_id: str, *, rule_uuid: str, ticks_ms: tuple[int, int]
+) -> StoredAlert | None:
+    """The newest alert of a rule that repeats of this instance go to: one that is not closed.
+
+    Only those of runs at these times, both included.
+    """
+    first_ms, last_ms = ticks_ms
+    query = _SELECTED.where(
+        table.c.instance_id == instance_id,
+        table.c.rule_uuid == rule_uuid,
+        table.c.tick_ms.between(first_ms, last_ms),
+        table.c.status != "closed",
+    )
+    query = query.order_by(table.c.tick_ms.desc(), table.c.seq.desc()).limit(1)
+    row = connection.execute(query).first()
+    return None if row is None else StoredAlert(**row._mapping)
+
+
+def rewrite(
+    connection: sa.Connection,
+    id: str,  # noqa: A002  # word of the API
+    document: str,
+) -> None:
+    """Puts another document in the place of an alert's: what people made of it stays."""
+    seq = sa.select(table.c.seq).where(table.c.id == id).scalar_subquery()
+    connection.execute(
+        sa.update(alert_documents)
+        .where(alert_documents.c.alert_seq == seq)
+        .values(document=document)
+    )
 
 
 def select(
@@ -217,7 +261,7 @@ def select(
         size=_STREAMED,
     ):
         rows = connection.execute(_SELECTED.where(table.c.seq.in_([place.seq for place in batch])))
-        found = {row.id: StoredAlert(*row) for row in rows}
+        found = {row.id: StoredAlert(**row._mapping) for row in rows}
         yield from (found[place.id] for place in batch)
 
 

@@ -27,7 +27,10 @@ class Step:
     also: Callable[[Connection], None] | None = None
 
 
-STEPS: Final[tuple[Step, ...]] = (Step(1, "first tables"),)
+STEPS: Final[tuple[Step, ...]] = (
+    Step(1, "first tables"),
+    Step(2, "alerts on several events"),
+)
 
 
 def migrate(

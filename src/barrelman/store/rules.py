@@ -8,6 +8,7 @@ import sqlalchemy as sa
 
 from barrelman.records.event import JsonObject
 from barrelman.records.frozen import frozen
+from barrelman.store import memories
 from barrelman.store.database import selecting, telling_conflict, upsert, values_of
 from barrelman.store.tables import rule_state, rules
 
@@ -87,6 +88,7 @@ def update(connection: sa.Connection, rule: StoredRule) -> bool:
 def delete(connection: sa.Connection, id: str) -> bool:  # noqa: A002  # the word of the API
     """Removes a rule and what was remembered of it; False where it is gone already."""
     delete_state(connection, id)
+    memories.forget(connection, id)
     return connection.execute(sa.delete(rules).where(rules.c.id == id)).rowcount > 0
 
 

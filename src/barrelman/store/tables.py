@@ -148,6 +148,18 @@ rule_state: Final = Table(
     _json("state", optional=True),
 )
 
+memories: Final = Table(
+    "memories",
+    metadata,
+    _counted(),
+    _text("rule_uuid"),
+    _number("tick_ms"),
+    _json("terms"),
+    _number("until_ms"),
+    Index("ix_memories_rule_tick", "rule_uuid", "tick_ms"),
+    info=since(2),
+)
+
 exception_lists: Final = Table(
     "exception_lists",
     metadata,
@@ -263,8 +275,11 @@ alerts: Final = Table(
     _text("reason", optional=True),
     _json("tags"),
     _json("assignees"),
+    Column("instance_id", Words, info=since(2)),
+    Column("group_id", Words, info=since(2)),
     UniqueConstraint("id"),
     Index("ix_alerts_created", "created_us", "id"),
+    Index("ix_alerts_instance", "instance_id", "tick_ms", info=since(2)),
     Index("ix_alerts_rule_tick", "rule_uuid", "tick_ms"),
     Index("ix_alerts_rule_created", "rule_uuid", "created_us"),
     Index("ix_alerts_status_created", "status", "created_us"),
