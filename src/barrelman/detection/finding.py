@@ -69,6 +69,8 @@ class ThresholdResult:
     cardinality: tuple[tuple[str, int], ...] = ()
     cluster: str = ""
     """Of all its events; empty where they come from several."""
+    first_ms: int | None = None
+    """The time of the first event that was counted, as `last_ms` is that of the last."""
 
 
 @frozen
