@@ -1,0 +1,507 @@
+"""Threshold rules: groups of events that have grown large enough, and what was counted before.
+
+A run counts its window's events by the terms of the rule's fields. A group that alerted is not
+counted twice: until its last event has left the windows, no event counts that has the group's
+terms and is not later than that one, neither for it nor (an array has several) for another group.
+
+Events that count in the same groups and are read by the same runs are one *pane*: a number, its
+first and last time, and the values of the field whose cardinality is asked. So what is held grows
+with the groups that live, and not with their events.
+"""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING, Final, NamedTuple
+
+from barrelman.detection.finding import (
+    MOST_LIVE,
+    Finding,
+    Item,
+    Operand,
+    ThresholdResult,
+    Window,
+)
+from barrelman.detection.identity import cluster_name
+from barrelman.engine.decode import dumps
+from barrelman.engine.reading import Combination, combinations_of
+from barrelman.engine.terms import composite_order, term_reader
+from barrelman.records.event import Event
+from barrelman.records.fields import AUDIT_CATALOGUE, Catalogue
+from barrelman.records.paths import Scalar
+from barrelman.rules.rule import Rule, Threshold
+
+if TYPE_CHECKING:
+    from barrelman.detection.runs import Runs
+
+_NEVER_MS: Final = -(1 << 62)
+_REVIVED: Final = (_NEVER_MS, _NEVER_MS)
+# Sources held before those whose events no window reads any more are looked for.
+_FEW_HELD: Final = 4096
+# A group may have a few panes, or values in them, for each one that is counted as live.
+_PIECES_A_KEY: Final = 4
+
+
+def threshold_operand(
+    rule: Rule, *, catalogue: Catalogue = AUDIT_CATALOGUE
+) -> Callable[[Event], Operand | None]:
+    """Reads the event's cluster, its groups (several where a field is an array), and the values
+    of the field whose cardinality is asked. None: an event without one of the fields."""
+    threshold = _threshold_of(rule)
+    readers = [term_reader(name, catalogue=catalogue) for name in threshold.field]
+    counted = [term_reader(each.field, catalogue=catalogue) for each in threshold.cardinality[:1]]
+
+    def read(event: Event) -> Operand | None:
+        groups = combinations_of(readers, event)
+        if not groups:
+            return None
+        values = tuple(dict.fromkeys(counted[0](event))) if counted else ()
+        return cluster_name(event), tuple(groups), values
+
+    return read
+
+
+class ThresholdOperator:
+    """`runs` must be those that `run` is then called for. `cap` None: every group alerts.
+
+    A group for which a run has no room may alert in a later one, and is `capped` until it does.
+    """
+
+    def __init__(
+        self,
+        rule: Rule,
+        *,
+        runs: Runs,
+        cap: int | None,
+        catalogue: Catalogue = AUDIT_CATALOGUE,
+        most_live: int = MOST_LIVE,
+    ) -> None:
+        threshold = _threshold_of(rule)
+        self.capped = 0
+        self.suppressed = 0
+        self.evicted = 0
+        self._rule_id = rule.rule_id
+        self._has_groups = rule.alert_suppression is not None
+        self._fields = threshold.field
+        self._value = threshold.value
+        self._cardinality = threshold.cardinality[0] if threshold.cardinality else None
+        self._order = composite_order(threshold.field, catalogue=catalogue)
+        self._cap = cap
+        self._most_live = most_live
+        self._panes = _PaneMarks(runs)
+        self._sources: dict[tuple[str, tuple[Combination, ...]], _Source] = {}
+        self._buckets: dict[Combination, _Bucket] = {}
+        self._due: dict[_Bucket, None] = {}
+        """Those that may have come to the threshold since they were counted, in order."""
+        self._cut_off: set[_Bucket] = set()
+        self._history = _History()
+        self._pieces = 0
+        self._limit = min(_FEW_HELD, most_live)
+        self._from_ms = _NEVER_MS
+
+    def remember(self, terms: Iterable[tuple[str, Scalar]], last_ms: int) -> None:
+        """An alert of before, by its `ThresholdResult`. To be called before the first match."""
+        known = dict(terms)
+        if known.keys() == set(self._fields):
+            self._history.add(tuple(known[name] for name in self._fields), last_ms)
+
+    def add(self, item: Item) -> None:
+        time_ms = item.time_us // 1000
+        mark = self._panes.mark(time_ms)
+        if mark is None:
+            return
+        cluster, groups, values = item.operand
+        source = self._sources.get((cluster, groups))
+        if source is None:
+            source = self._open(cluster, groups)
+        self._pieces += source.take(time_ms, mark, values)
+        for bucket in source.buckets:
+            bucket.bound += 1
+            if bucket.bound >= self._value:
+                self._due[bucket] = None
+        if self._pieces > _PIECES_A_KEY * self._limit:
+            self._sweep()
+
+    def run(self, window: Window) -> list[Finding]:
+        self._from_ms = window.from_ms
+        for terms in self._history.expire(window.from_ms):
+            if terms in self._buckets:
+                self._revive(self._buckets[terms])
+        reached = self._reached(window)
+        chosen = reached if self._cap is None else reached[: self._cap]
+        for _, bucket in reached[len(chosen) :]:
+            if bucket not in self._cut_off:
+                self._cut_off.add(bucket)
+                self.capped += 1
+        findings = [
+            self._finding(bucket, count, window, number)
+            for number, (count, bucket) in enumerate(chosen)
+        ]
+        # All groups are counted before what one of them has counted is settled.
+        for count, bucket in chosen:
+            self._settle(bucket, count)
+        self.evicted += self._history.bound(self._most_live)
+        return findings
+
+    def _open(self, cluster: str, groups: tuple[Combination, ...]) -> _Source:
+        if len(self._sources) >= self._limit:
+            self._sweep()
+        cut_ms = max(self._history.last_ms(terms) for terms in groups)
+        source = _Source((cluster, groups), cut_ms)
+        for terms in groups:
+            bucket = self._buckets.get(terms)
+            if bucket is None:
+                bucket = self._buckets[terms] = _Bucket(terms)
+            bucket.sources.append(source)
+            source.buckets.append(bucket)
+        self._sources[cluster, groups] = source
+        return source
+
+    def _revive(self, bucket: _Bucket) -> None:
+        """Its last alert has left the windows, but for events of that very millisecond, which
+        count again."""
+        for source in bucket.sources:
+            for each in source.buckets:
+                self._due[each] = None
+
+    def _reached(self, window: Window) -> list[tuple[_Count, _Bucket]]:
+        """The groups at or above the threshold, in composite order."""
+        reached = []
+        still_due: dict[_Bucket, None] = {}
+        for bucket in self._due:
+            count = _count(bucket, window)
+            bucket.bound = count.events + count.to_come
+            if self._is_reached(bucket, count, window):
+                reached.append((count, bucket))
+                still_due[bucket] = None
+                continue
+            self._cut_off.discard(bucket)
+            if count.to_come:
+                still_due[bucket] = None
+        self._due = still_due
+        reached.sort(key=lambda each: self._order(each[1].terms))
+        return reached
+
+    def _is_reached(self, bucket: _Bucket, count: _Count, window: Window) -> bool:
+        if count.events < self._value:
+            return False
+        wanted = self._cardinality
+        return wanted is None or _distinct(bucket, window, wanted.value) >= wanted.value
+
+    def _finding(self, bucket: _Bucket, count: _Count, window: Window, number: int) -> Finding:
+        terms = tuple(zip(self._fields, bucket.terms, strict=True))
+        since_ms = self._history.last_ms(bucket.terms)
+        cardinality: tuple[tuple[str, int], ...] = ()
+        if self._cardinality is not None:
+            cardinality = ((self._cardinality.field, _distinct(bucket, window, 0)),)
+        time_us = count.last_ms * 1000
+        return Finding(
+            alert_id=_alert_id(self._rule_id, window.tick_ms, terms),
+            time_us=time_us,
+            timestamp_us=time_us,
+            number=number,
+            payloads=(),
+            about=ThresholdResult(
+                count=count.events,
+                from_ms=window.from_ms if since_ms == _NEVER_MS else since_ms,
+                last_ms=count.last_ms,
+                terms=terms,
+                cardinality=cardinality,
+                cluster=count.cluster,
+                first_ms=count.first_ms,
+            ),
+            groups=bucket.terms if self._has_groups else None,
+        )
+
+    def _settle(self, bucket: _Bucket, count: _Count) -> None:
+        self._history.add(bucket.terms, count.last_ms)
+        for source in bucket.sources:
+            source.cut(count.last_ms)
+        bucket.bound = count.to_come
+        if not count.to_come:
+            self._due.pop(bucket, None)
+        if bucket in self._cut_off:
+            self._cut_off.discard(bucket)
+            self.capped -= 1
+
+    def _sweep(self) -> None:
+        """Lets go of what no window reads any more, and then of the oldest if there is too much."""
+        for source in list(self._sources.values()):
+            source.leave(self._from_ms)
+            if source.is_empty:
+                self._close(source)
+        self._count_pieces()
+        if len(self._sources) >= self._most_live or self._is_crowded:
+            by_age = sorted(self._sources.values(), key=lambda each: each.last_ms)
+            for source in by_age[: len(by_age) // 4 + 1]:
+                self._close(source)
+                self.evicted += 1
+            self._count_pieces()
+        wanted = max(2 * len(self._sources), self._pieces // 2, _FEW_HELD)
+        self._limit = min(wanted, self._most_live)
+
+    @property
+    def _is_crowded(self) -> bool:
+        return self._pieces > _PIECES_A_KEY * self._most_live
+
+    def _count_pieces(self) -> None:
+        self._pieces = sum(source.pieces for source in self._sources.values())
+
+    def _close(self, source: _Source) -> None:
+        del self._sources[source.key]
+        for bucket in source.buckets:
+            bucket.sources.remove(source)
+            if not bucket.sources:
+                del self._buckets[bucket.terms]
+                self._due.pop(bucket, None)
+                self._cut_off.discard(bucket)
+
+
+class _Bucket:
+    """A group: the sources whose events count in it."""
+
+    __slots__ = ("bound", "sources", "terms")
+
+    def __init__(self, terms: Combination) -> None:
+        self.terms = terms
+        self.sources: list[_Source] = []
+        self.bound = 0
+        """No less than the events that count in it."""
+
+
+class _Source:
+    """The events of one cluster that count in the same groups."""
+
+    __slots__ = ("buckets", "cut_ms", "key", "panes", "tied")
+
+    def __init__(self, key: tuple[str, tuple[Combination, ...]], cut_ms: int) -> None:
+        self.key = key
+        self.buckets: list[_Bucket] = []
+        self.panes: list[_Pane] = []
+        """In order of their times. None of their events is at or before the cut."""
+        self.cut_ms = cut_ms
+        """Events up to here were counted, or were not to count."""
+        self.tied: _Pane | None = None
+        """Those of exactly that time, which count again once the cut is lifted."""
+
+    def take(self, time_ms: int, mark: tuple[int, int], values: tuple[Scalar, ...]) -> int:
+        """How many pieces more there are."""
+        if time_ms <= self.cut_ms:
+            if time_ms < self.cut_ms:
+                return 0
+            if self.tied is None:
+                self.tied = _Pane(_REVIVED)
+            return self.tied.take(time_ms, values)
+        panes = self.panes
+        at = len(panes)
+        while at and panes[at - 1].mark > mark:
+            at -= 1
+        if at and panes[at - 1].mark == mark:
+            return panes[at - 1].take(time_ms, values)
+        pane = _Pane(mark)
+        panes.insert(at, pane)
+        return 1 + pane.take(time_ms, values)
+
+    def leave(self, from_ms: int) -> None:
+        """No window reads any more what lies before."""
+        panes = self.panes
+        while panes and panes[0].last_ms < from_ms:
+            del panes[0]
+        if self.cut_ms <= from_ms:
+            if self.tied is not None and self.cut_ms == from_ms:
+                panes.insert(0, self.tied)
+            self.tied = None
+            self.cut_ms = _NEVER_MS
+
+    def cut(self, last_ms: int) -> None:
+        """A group that they count in has alerted, and its last event was then."""
+        if last_ms <= self.cut_ms:
+            return
+        self.cut_ms, self.tied = last_ms, None
+        panes = self.panes
+        while panes and panes[0].last_ms <= last_ms:
+            pane = panes.pop(0)
+            if pane.last_ms == last_ms:
+                self.tied = pane.last_moment()
+
+    @property
+    def is_empty(self) -> bool:
+        return not self.panes and self.cut_ms == _NEVER_MS
+
+    @property
+    def pieces(self) -> int:
+        tied = 0 if self.tied is None else self.tied.pieces
+        return tied + sum(pane.pieces for pane in self.panes)
+
+    @property
+    def last_ms(self) -> int:
+        return self.panes[-1].last_ms if self.panes else self.cut_ms
+
+
+class _Pane:
+    """Events of a source that the same runs read."""
+
+    __slots__ = ("at_last", "events", "first_ms", "last_ms", "mark", "values")
+
+    def __init__(self, mark: tuple[int, int]) -> None:
+        self.mark = mark
+        self.events = 0
+        self.first_ms = -_NEVER_MS
+        self.last_ms = _NEVER_MS
+        self.at_last = 0
+        """How many of them are of the last time."""
+        self.values: dict[Scalar, int] | None = None
+        """Each distinct value, and when it came last."""
+
+    def take(self, time_ms: int, values: tuple[Scalar, ...]) -> int:
+        """How many values are new."""
+        self.events += 1
+        if time_ms > self.last_ms:
+            self.last_ms, self.at_last = time_ms, 1
+        elif time_ms == self.last_ms:
+            self.at_last += 1
+        if time_ms < self.first_ms:
+            self.first_ms = time_ms
+        if not values:
+            return 0
+        held = self.values
+        if held is None:
+            held = self.values = {}
+        before = len(held)
+        for value in values:
+            held[value] = max(time_ms, held.get(value, time_ms))
+        return len(held) - before
+
+    def last_moment(self) -> _Pane:
+        """A pane of only the events of the last time."""
+        pane = _Pane(_REVIVED)
+        pane.events = pane.at_last = self.at_last
+        pane.first_ms = pane.last_ms = self.last_ms
+        if self.values is not None:
+            pane.values = {v: ms for v, ms in self.values.items() if ms == self.last_ms}
+        return pane
+
+    @property
+    def pieces(self) -> int:
+        return 1 + (0 if self.values is None else len(self.values))
+
+
+class _Count(NamedTuple):
+    """What a run counts in a group."""
+
+    events: int
+    first_ms: int
+    last_ms: int
+    cluster: str
+    to_come: int
+    """Events that lie behind the run's window."""
+
+
+def _count(bucket: _Bucket, window: Window) -> _Count:
+    events = to_come = 0
+    first_ms, last_ms = -_NEVER_MS, _NEVER_MS
+    clusters = set()
+    for source in bucket.sources:
+        source.leave(window.from_ms)
+        for pane in source.panes:
+            if pane.first_ms > window.to_ms:
+                to_come += pane.events
+                continue
+            events += pane.events
+            first_ms = min(first_ms, pane.first_ms)
+            last_ms = max(last_ms, pane.last_ms)
+            clusters.add(source.key[0])
+    cluster = clusters.pop() if len(clusters) == 1 else ""
+    return _Count(events, first_ms, last_ms, cluster, to_come)
+
+
+def _distinct(bucket: _Bucket, window: Window, enough: int) -> int:
+    """The distinct values of a group's events in the window; 0 where they cannot be enough."""
+    held = [
+        pane.values
+        for source in bucket.sources
+        for pane in source.panes
+        if pane.first_ms <= window.to_ms and pane.values is not None
+    ]
+    if sum(map(len, held)) < enough:
+        return 0
+    return len(held[0]) if len(held) == 1 else len(set().union(*held))
+
+
+class _History:
+    """The groups that alerted, and the time of the last event that each counted."""
+
+    def __init__(self) -> None:
+        self._last_ms: dict[Combination, int] = {}
+        self._by_time: dict[int, list[Combination]] = {}
+        self._times: list[int] = []
+        """The keys of the former, as a heap."""
+
+    def last_ms(self, terms: Combination) -> int:
+        return self._last_ms.get(terms, _NEVER_MS)
+
+    def add(self, terms: Combination, last_ms: int) -> None:
+        if last_ms <= self.last_ms(terms):
+            return
+        self._last_ms[terms] = last_ms
+        if last_ms not in self._by_time:
+            self._by_time[last_ms] = []
+            heapq.heappush(self._times, last_ms)
+        self._by_time[last_ms].append(terms)
+
+    def expire(self, from_ms: int) -> list[Combination]:
+        """Forgets those up to there, and gives those of exactly that time."""
+        revived: list[Combination] = []
+        while self._times and self._times[0] <= from_ms:
+            is_exact = self._times[0] == from_ms
+            gone = self._forget_first()
+            revived = gone if is_exact else []
+        return revived
+
+    def bound(self, most: int) -> int:
+        """How many had to be forgotten for there to be no more than that."""
+        before = len(self._last_ms)
+        while len(self._last_ms) > most:
+            self._forget_first()
+        return before - len(self._last_ms)
+
+    def _forget_first(self) -> list[Combination]:
+        last_ms = heapq.heappop(self._times)
+        gone = [each for each in self._by_time.pop(last_ms) if self._last_ms[each] == last_ms]
+        for terms in gone:
+            del self._last_ms[terms]
+        return gone
+
+
+class _PaneMarks:
+    """The pane of an instant: the first and the last run that read it. None where no run does."""
+
+    def __init__(self, runs: Runs) -> None:
+        self._runs = runs
+        self._low_ms = 0
+        self._high_ms = -1
+        self._mark: tuple[int, int] | None = None
+
+    def mark(self, instant_ms: int) -> tuple[int, int] | None:
+        if not self._low_ms <= instant_ms <= self._high_ms:
+            first, last = self._runs.ticks(instant_ms)
+            self._low_ms = self._high_ms = instant_ms
+            self._mark = None
+            if first <= last:
+                self._mark = first, last
+                ends = self._runs.window_ms(first)[1], self._runs.window_ms(last + 1)[0] - 1
+                self._high_ms = max(instant_ms, min(ends))
+        return self._mark
+
+
+def _threshold_of(rule: Rule) -> Threshold:
+    if rule.threshold is None:
+        raise ValueError(f"rule {rule.rule_id} has no threshold")
+    return rule.threshold
+
+
+def _alert_id(rule_id: str, tick_ms: int, terms: tuple[tuple[str, Scalar], ...]) -> str:
+    import hashlib  # late, with OpenSSL behind it: only an alert needs it
+
+    return hashlib.sha256(dumps([rule_id, tick_ms, terms])).hexdigest()
