@@ -6,7 +6,7 @@ parts of one input; `Tally`s are then added up, and the matches taken in the inp
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
@@ -25,9 +25,10 @@ from barrelman.engine.blocks import BODIES, Passed
 from barrelman.engine.compile import Predicate
 from barrelman.engine.places import Scope, Shape, read_values
 from barrelman.engine.ruleset import MOST_STREAMS, RuleSet, Screen
-from barrelman.query.ast import Node
-from barrelman.records.event import Event
+from barrelman.query.ast import MATCH_ALL, Node
+from barrelman.records.event import Event, JsonObject
 from barrelman.records.fields import (
+    AUDIT_CATALOGUE,
     AUDIT_STREAM,
     TRUNCATED_ANNOTATION,
     absence_in_raw_events,
@@ -37,6 +38,8 @@ from barrelman.records.frozen import frozen
 from barrelman.records.indices import IndexPatterns, data_stream
 from barrelman.records.severities import SEVERITIES
 from barrelman.records.times import parse_instant_us
+from barrelman.rules.assign import rule_predicate
+from barrelman.rules.filters import all_of
 from barrelman.rules.rule import Rule
 
 if TYPE_CHECKING:
@@ -71,6 +74,32 @@ class Bound:
 
 
 EVERYTHING: Final = Bound()
+
+
+def runnable_rule(
+    rule: Rule,
+    *,
+    exceptions: Node | None = None,
+    documents: Iterable[tuple[str, str, JsonObject]] = (),
+) -> RunnableRule:
+    """A rule made ready. `documents` are those of its threat indices: index, id and content.
+
+    Exceptions apply to indicators as well as to events.
+    """
+    node = rule_predicate(rule, exceptions=exceptions)
+    if rule.type != "threat_match":
+        return RunnableRule(rule, node)
+    from barrelman.engine.indicators import INDICATOR_PATH, Indicator, compile_indicators
+
+    indicators = compile_indicators(
+        (Indicator(*each) for each in documents),
+        rule.threat_mapping,
+        catalogue=AUDIT_CATALOGUE,
+        query=MATCH_ALL if rule.threat_ast is None else rule.threat_ast,
+        exceptions=exceptions,
+        indicator_path=rule.threat_indicator_path or INDICATOR_PATH,
+    )
+    return RunnableRule(rule, all_of([node, indicators.node]), indicators)
 
 
 @frozen

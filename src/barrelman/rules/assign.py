@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from typing import Final
 
 from barrelman.errors import ExceptionListError, QueryTypeError
-from barrelman.query.ast import MATCH_ALL, Exists, Node, Not, Text
+from barrelman.query.ast import MATCH_ALL, Node, Not
 from barrelman.query.typecheck import check_types
 from barrelman.records.fields import AUDIT_CATALOGUE
 from barrelman.records.frozen import frozen
@@ -34,16 +34,9 @@ class Assignment:
 def rule_predicate(rule: Rule, *, exceptions: Node | None = None) -> Node:
     """Query AND filters AND NOT exceptions: what an event must meet to raise an alert.
 
-    Or to have a part in one. Of an indicator match rule it must also have the fields to compare.
+    Or to have a part in one.
     """
     parts = [rule.query_ast if rule.query_ast is not None else MATCH_ALL, rule.filter_ast]
-    if rule.threat_mapping:
-        parts.append(
-            any_of(
-                all_of([Exists(Text(entry.field)) for entry in group if not entry.negate])
-                for group in rule.threat_mapping
-            )
-        )
     if exceptions is not None:
         parts.append(Not(exceptions))
     return all_of(parts)

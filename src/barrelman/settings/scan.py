@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Final
 
+from barrelman.detection.judge import runnable_rule
 from barrelman.detection.scan import EVERYTHING, Bound, RunnableRule, ScanOptions
 from barrelman.errors import BarrelmanError, TimeError, UsageError
 from barrelman.records.frozen import frozen
 from barrelman.records.severities import SEVERITIES
 from barrelman.records.times import UNIT_MS, parse_date_math
-from barrelman.rules.assign import assign_exceptions, rule_predicate
+from barrelman.rules.assign import assign_exceptions
 from barrelman.rules.exceptions import ExceptionSet
 from barrelman.rules.rule import LoadedRule, Rule
+from barrelman.settings.indexes import IndexDocument, Indexes, missing_reason, read_indexes
 from barrelman.settings.rulefiles import (
     RuleLoad,
     merge,
@@ -104,7 +106,7 @@ def resolve_rules(flags: RuleFlags) -> RuleSettings:
     exceptions, errors, skipped = read_exception_files(flags.exceptions)
     settings.errors.extend(errors)
     settings.warnings.extend(f"{each.path}: {each.reason}" for each in skipped)
-    _complete(settings, load, exceptions, ready)
+    _complete(settings, load, exceptions, ready, flags.indexes)
     return settings
 
 
@@ -135,20 +137,48 @@ def parse_size_bytes(text: str) -> int:
 
 
 def _complete(
-    settings: RuleSettings, load: RuleLoad, exceptions: ExceptionSet, ready: Sequence[LoadedRule]
+    settings: RuleSettings,
+    load: RuleLoad,
+    exceptions: ExceptionSet,
+    ready: Sequence[LoadedRule],
+    given: Sequence[str],
 ) -> None:
-    """Adds each rule's exceptions; who names which list is settled over all rules loaded."""
+    """Adds each rule's exceptions and indicators.
+
+    Who names which exception list is settled over all rules loaded.
+    """
     rules = [each.rule for each in load.rules if each.rule is not None]
     assigned = assign_exceptions(rules, given=exceptions, exported=load.exceptions)
     settings.notes.extend(assigned.notes)
     settings.warnings.extend(error.oneline() for error in assigned.errors)
+    indexes = _read_indexes(given, settings)
     for loaded in ready:
         rule = loaded.rule
         assert rule is not None
-        node = rule_predicate(rule, exceptions=assigned.exceptions.get(rule.rule_id))
-        settings.runnable.append(RunnableRule(rule, node))
+        documents: Sequence[IndexDocument] | None = ()
+        if rule.type == "threat_match":
+            documents = indexes.matching(rule.threat_index) if indexes is not None else None
+        if documents is None:
+            reason = f"{missing_reason(rule)} (--index NAME=PATH)"
+            settings.unsupported.append(replace(loaded, status="unsupported", reason=reason))
+            continue
+        settings.runnable.append(
+            runnable_rule(
+                rule, exceptions=assigned.exceptions.get(rule.rule_id), documents=documents
+            )
+        )
         notes = (*loaded.notes, *assigned.rule_notes.get(rule.rule_id, ()))
         settings.notes.extend(f"{rule.name}: {note}" for note in notes)
+
+
+def _read_indexes(given: Sequence[str], settings: RuleSettings) -> Indexes | None:
+    if not given:
+        return None
+    indexes = read_indexes(given)
+    settings.errors.extend(indexes.errors)
+    for name, documents in indexes.documents.items():
+        settings.notes.append(f"index '{name}': {len(documents):,} documents")
+    return indexes
 
 
 def _note_skipped(load: RuleLoad, settings: RuleSettings) -> None:
