@@ -176,6 +176,8 @@ def pack(identity: str, event: Event) -> bytes:
             event.wrapper_time,
             event.index,
             event.document_id,
+            event.is_bound,
+            event.ingested_us,
         )
     )
 
