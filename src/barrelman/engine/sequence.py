@@ -324,14 +324,17 @@ def _drop_oldest(table: dict[Key, Any], is_old: Callable[[Any], bool]) -> None:
 
 
 def find_sequences(
-    query: Sequence, events: Iterable[tuple[int, Slots, Any]], *, most: int = MOST_PARTIALS
+    query: Sequence,
+    events: Iterable[tuple[int, Slots, Any]],
+    *,
+    machine: SequenceMachine | None = None,
 ) -> Iterator[Completed]:
     """All sequences in events that come in order, as soon as each is known.
 
     `events`: time in milliseconds, slots, and what stands for the event. The order is that of the
-    sequences' last events.
+    sequences' last events. Whoever gives the machine can ask it what it let go.
     """
-    machine = SequenceMachine(query, most=most)
+    machine = machine or SequenceMachine(query)
     unknown: deque[Completed] = deque()
     for at_ms, slots, item in events:
         unknown += machine.feed(at_ms, slots, item)
