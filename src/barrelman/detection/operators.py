@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from barrelman.detection.finding import GroupValue, Operand, Operator
@@ -63,17 +63,18 @@ class _Made:
             operand=_nothing,
             groups=self.groups(),
             make=lambda: SuppressedQuery(
-                self.runs, suppression=suppression, rule_id=rule.rule_id, cap=self.cap
+                self.runs,
+                suppression=suppression,
+                rule_id=rule.rule_id,
+                cap=self.cap,
+                catalogue=self.catalogue,
             ),
         )
 
     def threshold(self) -> Operation:
-        from barrelman.detection.groups import term_groups
         from barrelman.detection.threshold import ThresholdOperator, threshold_operand
 
         rule = self.rule
-        assert rule.threshold is not None
-        names = rule.threshold.field
         return Operation(
             operand=_timeless(threshold_operand(rule, catalogue=self.catalogue)),
             groups=None,
@@ -81,9 +82,7 @@ class _Made:
                 lambda cap: ThresholdOperator(
                     rule, runs=self.runs, cap=cap, catalogue=self.catalogue
                 ),
-                names=names,
-                groups_of=term_groups,
-                reads_ms=_never_again,
+                candidates=self.cap,
             ),
             needs_event=False,
         )
@@ -122,51 +121,42 @@ class _Made:
 
     def eql(self) -> Operation:
         from barrelman.detection.eqlruns import eql_operand, eql_operator
-        from barrelman.detection.groups import own_groups, shared_groups
         from barrelman.query.eqltree import EventFilter
 
-        rule, suppression = self.rule, self.rule.alert_suppression
+        rule = self.rule
         assert rule.eql is not None
         is_event = isinstance(rule.eql.top, EventFilter)
-        groups_of = own_groups
-        if suppression is not None and not is_event:
-            groups_of = shared_groups(suppression.group_by)
         return Operation(
             operand=eql_operand(rule, catalogue=self.catalogue),
             groups=self.groups() if is_event else None,
             make=lambda: self.folded(
                 lambda cap: eql_operator(rule, runs=self.runs, cap=cap, catalogue=self.catalogue),
-                groups_of=groups_of,
             ),
         )
 
     def groups(self) -> Callable[[Event], tuple[GroupValue, ...] | None] | None:
-        from barrelman.detection.groups import read_groups
+        from barrelman.detection.groups import group_reader
 
-        suppression = self.rule.alert_suppression
-        return None if suppression is None else read_groups(suppression.group_by)
+        return group_reader(self.rule, catalogue=self.catalogue)
 
     def folded(
-        self,
-        make: Callable[[int | None], Operator],
-        *,
-        names: Sequence[str] | None = None,
-        **folding: Callable[..., object],
+        self, make: Callable[[int | None], Operator], *, candidates: int | None = None
     ) -> Operator:
-        """The operator for a cap; where the rule suppresses, within what folds its findings."""
+        """The operator for a cap; where the rule suppresses, within what folds its findings.
+
+        `candidates`: how many of them are looked at in a run, where that is less than usual.
+        """
         suppression = self.rule.alert_suppression
         if suppression is None:
             return make(self.cap)
         from barrelman.detection.suppression import Suppressor, candidate_cap
 
         return Suppressor(
-            make(candidate_cap(self.cap)),
-            schedule=self.runs,
+            make(candidate_cap(self.cap) if candidates is None else candidates),
             suppression=suppression,
             rule_id=self.rule.rule_id,
             cap=self.cap,
-            names=names,
-            **folding,  # type: ignore[arg-type]
+            catalogue=self.catalogue,
         )
 
 
@@ -176,7 +166,3 @@ def _nothing(event: Event, now_ms: int) -> Operand | None:
 
 def _timeless(read: Callable[[Event], Operand | None]) -> Callable[[Event, int], Operand | None]:
     return lambda event, now_ms: read(event)
-
-
-def _never_again(finding: object) -> None:
-    return None
