@@ -12,7 +12,7 @@ import heapq
 from collections import deque
 from collections.abc import Callable, Sequence
 from operator import attrgetter
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 from barrelman.detection.finding import MOST_LIVE, Finding, Item, NewTerms, Operand, Window
 from barrelman.engine.decode import dumps
@@ -27,6 +27,8 @@ from barrelman.rules.rule import Rule
 
 if TYPE_CHECKING:
     from barrelman.detection.runs import Runs
+
+_Order: TypeAlias = tuple[int, int, int]
 
 _NEVER_MS: Final = -(1 << 62)
 _FEW_HELD: Final = 4096
@@ -79,13 +81,13 @@ class NewTermsOperator:
 
     def remember(self, values: Sequence[Scalar], last_ms: int) -> None:
         """A combination that came before, and when it did last."""
-        self._note(tuple(values), last_ms, None)
+        self._note(tuple(values), (last_ms * 1000, 0, 0), None)
 
     def add(self, item: Item) -> None:
-        time_ms = item.time_us // 1000
+        order = _order_of(item)
         event = item if item.payload else None
         for terms in item.operand:
-            self._note(terms, time_ms, event)
+            self._note(terms, order, event)
 
     def run(self, window: Window) -> list[Finding]:
         from_ms, to_ms = window.from_ms, window.to_ms
@@ -111,11 +113,12 @@ class NewTermsOperator:
         self._leave(from_ms)
         return findings
 
-    def _note(self, terms: Combination, time_ms: int, item: Item | None) -> None:
+    def _note(self, terms: Combination, order: _Order, item: Item | None) -> None:
+        time_ms = order[0] // 1000
         before_ms = self._last_ms.get(terms, _NEVER_MS)
         if before_ms >= time_ms:
             if terms in self._firsts:
-                self._insert(terms, time_ms, item)
+                self._insert(terms, order, item)
             return
         if item is not None and before_ms < self._reach.of(time_ms):
             self._firsts.setdefault(terms, []).append(self._make(terms, item, before_ms))
@@ -123,13 +126,13 @@ class NewTermsOperator:
             self._prune()
         self._last_ms[terms] = time_ms
 
-    def _insert(self, terms: Combination, time_ms: int, item: Item | None) -> None:
+    def _insert(self, terms: Combination, order: _Order, item: Item | None) -> None:
         """An event that is not later than the combination's last one, and may be the first.
 
         Behind one with a near predecessor it is none: so is its own, as none lies between.
         """
         firsts = self._firsts[terms]
-        order = (time_ms * 1000, 0, 0) if item is None else _order_of(item)
+        time_ms = order[0] // 1000
         for place, following in enumerate(firsts):
             if following.order <= order:
                 continue
@@ -143,7 +146,9 @@ class NewTermsOperator:
     def _make(self, terms: Combination, item: Item, before_ms: int) -> _First:
         first = _First(terms, item, before_ms, self._order(terms))
         self._open[first] = None
-        if self._cap is not None:
+        if not self._reach.reads(first.time_ms):
+            self._settle(first)  # what comes late and before it may be the first that is read
+        elif self._cap is not None:
             self._compete(first, self._cap)
         return first
 
@@ -213,12 +218,12 @@ class SeenTerms:
         """To be asked of every match that is then given to the operator, in any order."""
         known = self._last_ms
         needed = False
-        reach_ms = self._reach.of(time_ms)
+        reach_ms, is_read = self._reach.of(time_ms), self._reach.reads(time_ms)
         if len(known) >= self._most:
             known.clear()
         for terms in operand:
             last_ms = known.get(terms, _NEVER_MS)
-            needed = needed or not reach_ms <= last_ms < time_ms
+            needed = needed or (is_read and not reach_ms <= last_ms < time_ms)
             if time_ms > last_ms:
                 known[terms] = time_ms
         return needed
@@ -252,20 +257,26 @@ class _Reach:
         self._low_ms = 0
         self._high_ms = -1
         self._reach_ms = _NEVER_MS
+        self._is_read = False
 
     def of(self, time_ms: int) -> int:
-        """Where the history begins of the last run that may find an event of that time new; the
-        beginning of all time where there is no such run."""
+        """Where the history begins of the last run that begins before that time."""
         if not self._low_ms <= time_ms <= self._high_ms:
             first, last = self._runs_of(time_ms)
-            self._low_ms = self._high_ms = time_ms
-            self._reach_ms = _NEVER_MS
-            if first <= last:
-                from_ms, to_ms = self._runs.window_ms(last)
-                self._reach_ms = self.history_ms(from_ms, to_ms)
-                next_from_ms = self._runs.window_ms(last + 1)[0]
-                self._high_ms = max(time_ms, min(to_ms, next_from_ms))
+            from_ms, to_ms = self._runs.window_ms(last)
+            next_from_ms = self._runs.window_ms(last + 1)[0]
+            self._is_read = first <= last
+            self._reach_ms = self.history_ms(from_ms, to_ms)
+            self._low_ms = time_ms
+            self._high_ms = max(
+                time_ms, min(to_ms, next_from_ms) if self._is_read else next_from_ms
+            )
         return self._reach_ms
+
+    def reads(self, time_ms: int) -> bool:
+        """Whether a run may find an event of that time new."""
+        self.of(time_ms)
+        return self._is_read
 
     def history_ms(self, from_ms: int, to_ms: int) -> int:
         """Where a run's history begins; it ends with `from`, which belongs to it."""
@@ -296,7 +307,7 @@ class _Reach:
 _KEY: Final = attrgetter("key")
 
 
-def _order_of(item: Item) -> tuple[int, int, int]:
+def _order_of(item: Item) -> _Order:
     return item.time_us, item.timestamp_us, item.number
 
 
