@@ -14,6 +14,7 @@ from typing import Any, Final
 from barrelman.engine.exact import exact_comparison, exact_equality
 from barrelman.engine.patterns import compile_pattern
 from barrelman.engine.places import (
+    Reader,
     Scope,
     Shape,
     read_below,
@@ -171,7 +172,7 @@ class _Compiler:
             case Nested(path, child):
                 return self.nested(path, child)
             case Compare() | Suits() | Holds():
-                return "False"
+                return self.computed(node)
 
     def joined(self, operator: str, children: Iterable[Node | _AnyOf], *, depth: int) -> str:
         parts = [self.expression(child, depth=depth + 1) for child in children]  # type: ignore[arg-type]
@@ -231,13 +232,36 @@ class _Compiler:
             return "False"
         self.uses_now |= made.uses_now
         test = made.test
-        is_flattened = self.catalogue.explicit_type_of(self.scope.prefix + name)
-        if is_flattened is FieldType.FLATTENED:
-            read = read_below(name, self.scope)
-        else:
-            read = read_values(name, self.scope)
+        read = self.reader(name)
         self.note(name, read, test)
         return self.call(lambda x, now_ms: any(test(got, now_ms) for got in read(x)))
+
+    def reader(self, name: str) -> Reader:
+        is_flattened = self.catalogue.explicit_type_of(self.scope.prefix + name)
+        if is_flattened is FieldType.FLATTENED:
+            return read_below(name, self.scope)
+        return read_values(name, self.scope)
+
+    def computed(self, node: Compare | Suits | Holds) -> str:
+        from barrelman.engine.expressions import compile_computed  # late: only EQL has them
+
+        leaf, single, test = compile_computed(node, self)
+        if single is not None and test is not None:
+            self.note(single.name, single.read, test)
+        return self.call(leaf)
+
+    def field(self, target: Text) -> tuple[Reader, FieldType | None] | None:
+        """How a field is read, and its type; None where no event shows a value there."""
+        if self.is_hidden(target):
+            return None
+        return self.reader(target.value), self.catalogue.type_of(self.scope.prefix + target.value)
+
+    def part(self, node: Node) -> Leaf:
+        """A condition within an expression: it is no evidence by itself."""
+        inner = _Compiler(self.catalogue, self.scope)
+        made = inner.function(node)
+        self.uses_now |= inner.uses_now
+        return made
 
     def is_hidden(self, target: Text) -> bool:
         """Whether no event shows a value there, whatever it holds."""

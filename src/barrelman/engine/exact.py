@@ -29,7 +29,7 @@ from barrelman.records.paths import Scalar
 
 Literal: TypeAlias = Text | Number | Boolean
 
-_TEXTUAL = (FieldType.KEYWORD, FieldType.FLATTENED, FieldType.TEXT)
+_TEXTUAL = (FieldType.KEYWORD, FieldType.FLATTENED, FieldType.VERSION, FieldType.TEXT)
 _NUMERIC = (FieldType.LONG, FieldType.DOUBLE)
 
 
@@ -63,7 +63,7 @@ def exact_comparison(
     if isinstance(value, Number):
         return _number_order(kind, op, value.value)
     compare, text = COMPARE[op], value.value if isinstance(value, Text) else pattern_text(value)
-    if kind in (FieldType.DATE, FieldType.IP):
+    if kind in (FieldType.DATE, FieldType.IP, FieldType.VERSION):
         return comparison(kind, op, Text(text))
     if kind in _TEXTUAL:
         return ValueTest(lambda got, _: compare(keyword_text(got), text))

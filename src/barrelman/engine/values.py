@@ -13,9 +13,22 @@ from operator import ge, gt, le, lt
 from typing import Any, Final
 
 from barrelman.engine.analysis import words
-from barrelman.engine.patterns import compile_pattern
+from barrelman.engine.fuzzy import near_words, within_edits
+from barrelman.engine.patterns import TextTest, compile_pattern
 from barrelman.errors import TimeError
-from barrelman.query.ast import Boolean, Pattern, RangeOp, Text, Value, Wild
+from barrelman.query.ast import (
+    Boolean,
+    Fuzzy,
+    Near,
+    Null,
+    Number,
+    Pattern,
+    RangeOp,
+    RegExp,
+    Text,
+    Value,
+    Wild,
+)
 from barrelman.query.typecheck import NUMBER, pattern_text
 from barrelman.records.addresses import merge_spans, parse_address, parse_span
 from barrelman.records.fields import FieldType
@@ -32,6 +45,7 @@ _WHOLE: Final = (FieldType.KEYWORD, FieldType.FLATTENED, FieldType.VERSION)
 """Whose values are compared as one text each."""
 _TRUTHS: Final = {"true": True, "false": False, "": False}
 COMPARE: Final[dict[RangeOp, Comparison]] = {"gt": gt, "gte": ge, "lt": lt, "lte": le}
+_LOWER: Final = {upper: upper + 32 for upper in range(ord("A"), ord("Z") + 1)}
 _DATE_LITERAL = re.compile(r"now\b.*|\d{4}-\d\d.*", re.ASCII | re.DOTALL)
 _DATE_VALUE = re.compile(r"\d{4}-\d\d-\d\d.*", re.ASCII | re.DOTALL)
 
@@ -66,7 +80,15 @@ def equality(kind: FieldType | None, value: Value) -> ValueTest:
         return _pattern(kind, value)
     if isinstance(value, Boolean):
         return _boolean(kind, value.value)
-    if not isinstance(value, Text):
+    if isinstance(value, RegExp):
+        return _regexp(kind, value)
+    if isinstance(value, Fuzzy):
+        return _fuzzy(kind, value)
+    if isinstance(value, Near):
+        if kind is FieldType.TEXT:
+            return _near(value)
+        value = Text(value.text, quoted=True)
+    if isinstance(value, Null | Number):
         return NEVER
     match kind:
         case FieldType.KEYWORD | FieldType.FLATTENED | FieldType.VERSION:
@@ -93,15 +115,20 @@ def equality(kind: FieldType | None, value: Value) -> ValueTest:
 def any_equality(kind: FieldType | None, values: Iterable[Value]) -> ValueTest:
     """The test of `field: (a or b or …)`: what can be looked up at once is."""
     texts: list[str] = []
+    folded: list[str] = []
     tests: list[ValueTest] = []
     for value in values:
         if isinstance(value, Text) and kind in (None, FieldType.IP):
             texts.append(value.value)
+        elif kind in (None, *_WHOLE) and (plain := _plain(value)) is not None:
+            folded.append(plain)
         elif (made := equality(kind, value)) is not NEVER:
             tests.append(made)
     if texts:
         joined = _by_value(texts) if kind is None else _addresses(texts)
         tests += [joined] if joined is not None else []
+    if folded:
+        tests.append(_any_case(kind, folded))
     if len(tests) <= 1:
         return tests[0] if tests else NEVER
 
@@ -364,9 +391,62 @@ def _by_value_order(op: RangeOp, text: str) -> ValueTest:
     return ValueTest(test, dates is not None and dates.uses_now)
 
 
+def _plain(value: Value) -> str | None:
+    """The text of a pattern that has no wildcard and ignores case."""
+    if not isinstance(value, Pattern) or not value.ignore_case:
+        return None
+    pieces = [token for token in value.tokens if isinstance(token, str)]
+    return "".join(pieces) if len(pieces) == len(value.tokens) else None
+
+
+def _any_case(kind: FieldType | None, texts: Iterable[str]) -> ValueTest:
+    """Equality with any of these whatever the case of ASCII letters: a list is one look-up."""
+    wanted = frozenset(map(fold_case, texts))
+    if kind is None:
+        return ValueTest(lambda got, _: type(got) is str and fold_case(got) in wanted)
+    return ValueTest(lambda got, _: fold_case(keyword_text(got)) in wanted)
+
+
+def fold_case(text: str) -> str:
+    """Elasticsearch ignores the case of ASCII letters only."""
+    return text.lower() if text.isascii() else text.translate(_LOWER)
+
+
+def _of_text(kind: FieldType | None, matches: TextTest) -> ValueTest:
+    """A test of texts on a whole value, on a text field on each of its words."""
+    if kind is FieldType.TEXT:
+        return ValueTest(lambda got, _: any(map(matches, words(keyword_text(got)))))
+    if kind in _WHOLE:
+        return ValueTest(lambda got, _: matches(keyword_text(got)))
+    if kind is None:
+        return ValueTest(lambda got, _: type(got) is str and matches(got))
+    return NEVER
+
+
+def _regexp(kind: FieldType | None, value: RegExp) -> ValueTest:
+    from barrelman.engine.regexp import compile_regexp  # late: few rules have one
+
+    return _of_text(kind, compile_regexp(value.source, ignore_case=value.ignore_case))
+
+
+def _fuzzy(kind: FieldType | None, value: Fuzzy) -> ValueTest:
+    wanted = value.text.lower() if kind is FieldType.TEXT else value.text
+    return _of_text(kind, within_edits(wanted, value.edits))
+
+
+def _near(value: Near) -> ValueTest:
+    wanted = words(value.text)
+    if not wanted:
+        return NEVER
+    matches = near_words(wanted, value.slop)
+    return ValueTest(lambda got, _: matches(words(keyword_text(got))))
+
+
 def _pattern(kind: FieldType | None, pattern: Pattern) -> ValueTest:
     if kind is FieldType.TEXT:
         return _pattern_of_words(pattern)
+    if (plain := _plain(pattern)) is not None and kind in (None, *_WHOLE):
+        return _any_case(kind, [plain])
     matches = compile_pattern(pattern)
     if kind in _WHOLE:
         return ValueTest(lambda got, _: matches(keyword_text(got)))

@@ -9,12 +9,13 @@ from __future__ import annotations
 import re
 from typing import NoReturn
 
-from barrelman.errors import QueryTypeError, TimeError, place_in_text
+from barrelman.errors import QuerySyntaxError, QueryTypeError, TimeError, place_in_text
 from barrelman.query.ast import (
     And,
     Boolean,
     Exists,
     Is,
+    Near,
     Nested,
     Node,
     Not,
@@ -23,6 +24,7 @@ from barrelman.query.ast import (
     Or,
     Pattern,
     Range,
+    RegExp,
     Text,
     Value,
     Wild,
@@ -101,6 +103,8 @@ class _Check:
     def equality(self, name: str | None, value: Value, *, exact: bool) -> None:
         if isinstance(value, Null):
             self.fail("null is no value to compare with", value, hint="a missing field is not f:*")
+        if isinstance(value, RegExp):
+            self.regexp(value)
         kind = self.catalogue.type_of(name) if name is not None else None
         if kind is None or name is None:
             return
@@ -113,6 +117,8 @@ class _Check:
                 self.fail(f"{name} is {_NO_PATTERNS[kind]}, not true or false", value)
         elif isinstance(value, Number):
             self.number(name, kind, value)
+        elif isinstance(value, Near):
+            self.literal(name, kind, Text(value.text, span=value.span))
         elif isinstance(value, Text):
             if exact:
                 self.exact_text(name, kind, value)
@@ -120,6 +126,16 @@ class _Check:
         elif kind in _NO_PATTERNS:
             what = _NO_PATTERNS[kind]
             self.fail(f"{name} is {what}: what is written of texts cannot match it", value)
+
+    def regexp(self, value: RegExp) -> None:
+        from barrelman.query.regexp import parse_regexp  # late: few rules have one
+
+        try:
+            parse_regexp(value.source, ignore_case=value.ignore_case)
+        except QuerySyntaxError as error:
+            column = error.place.column
+            message = f"in the regular expression, at its character {column}: {error.message}"
+            self.fail(message, value, hint=error.hint)
 
     def number(self, name: str, kind: FieldType | None, value: Number) -> None:
         if kind in (FieldType.BOOLEAN, FieldType.IP):
