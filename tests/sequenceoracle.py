@@ -114,10 +114,13 @@ def _is_free_at_edges(query: Sequence, events: list[Fed], key: Key, partial: _Pa
     if not leading:
         return all(ms > first_ms + span_ms for ms in after)
     halves = range(2 * (last_ms - span_ms), 2 * first_ms + 1)
-    # At its very start an interval may begin with the first event, after others of that time.
+    # An interval may begin with the first event, after others of that time; and end with the last.
     return any(
         all(2 * ms < start or (ms == first_ms and start == 2 * first_ms) for ms in before)
-        and all(2 * ms > start + 2 * span_ms for ms in after)
+        and all(
+            2 * ms > start + 2 * span_ms or (ms == last_ms and start + 2 * span_ms == 2 * last_ms)
+            for ms in after
+        )
         for start in halves
     )
 
