@@ -194,13 +194,12 @@ class Builder:
             if kind_of(item.expression) == "null":
                 self.fail(item, "a list cannot hold null", "add: or field == null")
         nodes = [self.compare(left, "eq", item) for item in items]
-        return self.made(_junction(Or, nodes), left, items[-1])
+        return self.made(_junction(Or, nodes), left)
 
     def likeness(self, left: Operand, how: Likeness, literals: Sequence[Token]) -> Operand:
         """`:`, `like`, `regex` and their kin, with one literal or a list."""
         nodes = [self.suits(left, how, literal) for literal in literals]
-        span = left.span[0], literals[-1].span[1]
-        return replace(self.made(_junction(Or, nodes), left), span=span)
+        return self.made(_junction(Or, nodes), left)
 
     def suits(self, left: Operand, how: Likeness, literal: Token) -> Node:
         constant = self.literal(literal)
@@ -267,9 +266,7 @@ class Builder:
         function = self.function(token)
         span = token.span[0], end
         if not function.suits_count(len(args)):
-            self.fail(
-                token, f"{function.spelled} takes {function.counted()}, and {len(args)} are given"
-            )
+            self.fail(token, f"{function.spelled} takes {function.counted()}, not {len(args)}")
         for index, arg in enumerate(args):
             self.check_argument(function, index, arg)
         return self.called(function.name, args, span, ignore_case=written.endswith("~"))

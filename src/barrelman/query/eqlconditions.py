@@ -6,6 +6,8 @@ than arithmetic, arithmetic tighter than `==` and its kin, of which a condition 
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from barrelman.query.ast import And, Node, Or, Span
 from barrelman.query.eqlbuild import Builder, Likeness, Operand, Operator
 from barrelman.query.eqlcursor import Cursor
@@ -113,14 +115,18 @@ class Conditions:
         if how is None:
             return operand
         self.cursor.take()
-        return self.build.likeness(operand, how, self.literals(how))
+        return self.listed(self.build.likeness(operand, how, self.literals(how)))
+
+    def listed(self, operand: Operand) -> Operand:
+        """With the span of its list, which ends in a bracket."""
+        return replace(operand, span=(operand.span[0], self.cursor.end))
 
     def member(self, operand: Operand) -> Operand:
         word = self.cursor.take()
         if word.value == "in~":
             if not self.cursor.token.is_symbol("("):
                 self.cursor.missing("`(`", after="`in~`")
-            return self.build.likeness(operand, "in~", self.literals("in~"))
+            return self.listed(self.build.likeness(operand, "in~", self.literals("in~")))
         if not self.cursor.token.is_symbol("("):
             self.cursor.missing("`(`", after="`in`")
         opener = self.cursor.open()
@@ -128,7 +134,7 @@ class Conditions:
         while self.cursor.take_symbol(","):
             items.append(self.expression())
         self.cursor.close(opener)
-        return self.build.membership(operand, items)
+        return self.listed(self.build.membership(operand, items))
 
     def literals(self, how: str) -> list[Token]:
         if not self.cursor.token.is_symbol("("):
@@ -156,8 +162,8 @@ class Conditions:
         if token.is_symbol("("):
             opener = self.cursor.open()
             operand = self.expression()
-            self.cursor.close(opener)
-            return operand
+            closer = self.cursor.close(opener)
+            return replace(operand, span=(opener.span[0], closer.span[1]))
         if token.kind in ("text", "number") or token.is_word("true", "false", "null"):
             return self.build.constant(self.cursor.take())
         if self.starts_call():
