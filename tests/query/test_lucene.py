@@ -194,6 +194,69 @@ def test_fields_that_the_text_names_are_renamed() -> None:
     )
 
 
+# --- against Lucene's own way of joining, clause by clause ---
+
+JOINTS = {"": None, "AND": "and", "&&": "and", "OR": "or", "||": "or"}
+SIGNS = {"": "", "+": "+", "-": "-", "!": "-", "NOT ": "-"}
+operands = st.lists(
+    st.tuples(st.sampled_from(list(JOINTS)), st.sampled_from(list(SIGNS)), st.integers(0, 4)),
+    min_size=1,
+    max_size=6,
+)
+
+
+def lucene_holds(
+    clauses: list[tuple[str, str, int]], truths: list[bool], *, default_and: bool
+) -> bool:
+    """What its parser makes of clauses, one after the other, and its boolean query of them."""
+    required: list[bool] = []
+    prohibited: list[bool] = []
+    for index, (joint_text, sign_text, _) in enumerate(clauses):
+        joint = JOINTS[joint_text] if index else None
+        sign = SIGNS[sign_text]
+        if index and joint == "and" and not prohibited[-1]:
+            required[-1] = True
+        if index and default_and and joint == "or" and not prohibited[-1]:
+            required[-1] = False
+        prohibited.append(sign == "-")
+        if default_and:
+            required.append(sign != "-" and joint != "or")
+        else:
+            required.append(sign == "+" or (joint == "and" and sign != "-"))
+    found = [truths[leaf] for _, _, leaf in clauses]
+    if any(truth and no for truth, no in zip(found, prohibited, strict=True)):
+        return False
+    if any(required):
+        return all(truth or not must for truth, must in zip(found, required, strict=True))
+    optional = [truth for truth, no in zip(found, prohibited, strict=True) if not no]
+    return any(optional) or not optional  # of prohibitions alone all else is found
+
+
+def holds(node: Node, truths: list[bool]) -> bool:
+    match node:
+        case And(children):
+            return all(holds(child, truths) for child in children)
+        case Or(children):
+            return any(holds(child, truths) for child in children)
+        case Not(child):
+            return not holds(child, truths)
+        case Is(_, Text(text)):
+            return truths["abcde".index(text)]
+    raise AssertionError(node)
+
+
+@given(operands, st.lists(st.booleans(), min_size=5, max_size=5), st.booleans())
+def test_operands_are_joined_as_lucene_joins_them(
+    clauses: list[tuple[str, str, int]], truths: list[bool], default_and: bool
+) -> None:
+    text = " ".join(
+        f"{joint if index else ''} {sign}{'abcde'[leaf]}"
+        for index, (joint, sign, leaf) in enumerate(clauses)
+    )
+    node = parse_lucene(text, default_operator="and" if default_and else "or")
+    assert holds(node, truths) is lucene_holds(clauses, truths, default_and=default_and)
+
+
 # --- any text ---
 
 
