@@ -92,7 +92,7 @@ class Indicators:
         """Whether the event meets an indicator at some time."""
         return next(self._hits(event), None) is not None
 
-    def matches(self, event: Event, *, now_ms: int) -> bool:
+    def matches(self, event: Event, now_ms: int) -> bool:
         """Whether the event meets an indicator that counts at that run's time."""
         if self._predicate is None:
             return self.may_match(event)
@@ -100,7 +100,7 @@ class Indicators:
             self._is_active(number, now_ms) for hit in self._hits(event) for number in hit.numbers
         )
 
-    def enrichments(self, event: Event, *, now_ms: int) -> list[JsonObject]:
+    def enrichments(self, event: Event, now_ms: int) -> list[JsonObject]:
         """What an alert says of the indicators its event meets, in `threat.enrichments`.
 
         One for each indicator and entry, in the order of groups, values and indicators; at most
