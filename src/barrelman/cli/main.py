@@ -13,6 +13,7 @@ from barrelman.cli.config import config
 from barrelman.cli.ingest import ingest
 from barrelman.cli.keys import keys
 from barrelman.cli.printing import readable
+from barrelman.cli.query import query
 from barrelman.cli.rules import rules
 from barrelman.cli.scan import scan
 from barrelman.cli.search import search
@@ -32,9 +33,11 @@ Examples:
   barrelman scan /var/log/audit/ --rules ~/detection-rules
                                       a folder of logs, rules of a checkout
   barrelman rules check my-rules/     is every rule fit to run?
+  barrelman query 'user.name: kim' audit.log
+                                      what kim did
 
 \b
-Exit codes of scan and rules: 0 nothing found, 1 alerts found,
+Exit codes of scan, query and rules: 0 nothing found, 1 found,
 2 something went wrong (unreadable input, an invalid rule, bad usage).
 """
 
@@ -62,7 +65,7 @@ def completion(shell: str) -> None:
     click.echo(found(cli, {}, "barrelman", "_BARRELMAN_COMPLETE").source())
 
 
-for _command in (scan, rules, serve, search, ingest, config, keys, sinks):
+for _command in (scan, query, rules, serve, search, ingest, config, keys, sinks):
     cli.add_command(_command)
 
 

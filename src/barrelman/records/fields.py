@@ -142,6 +142,10 @@ class Catalogue:
         """The mapped fields in an object, by name; objects are left out."""
         return [each for each in self._leaves if each.startswith(f"{name}.")]
 
+    def nearest(self, name: str) -> str | None:
+        """A mapped name that was probably meant; None where none is like it."""
+        return _nearest(name, self.names or frozenset())
+
     @cached_property
     def _leaves(self) -> tuple[str, ...]:
         return tuple(sorted((self.names or frozenset()) - self.objects))
@@ -457,8 +461,13 @@ def unknown_audit_field(name: str) -> str | None:
 
 
 def _meant(name: str, known: frozenset[str], parent: str) -> str:
+    near = _nearest(name, known)
+    return f" (did you mean {parent}{'.' if parent else ''}{near}?)" if near else ""
+
+
+def _nearest(name: str, known: frozenset[str]) -> str | None:
     from difflib import get_close_matches
 
     same = [each for each in known if each.casefold() == name.casefold()]
     near = same or get_close_matches(name, sorted(known), n=1, cutoff=0.7)
-    return f" (did you mean {parent}{'.' if parent else ''}{near[0]}?)" if near else ""
+    return near[0] if near else None

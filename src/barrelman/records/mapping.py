@@ -7,7 +7,7 @@ error.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any, Final
 
 from barrelman.errors import MappingError
@@ -90,6 +90,29 @@ def parse_mapping(document: object, *, index: str | None = None) -> IndexMapping
     reader = _Reader()
     reader.root(root)
     return IndexMapping(reader.catalogue(), tuple(reader.notes), name)
+
+
+def merge_catalogues(catalogues: Sequence[Catalogue]) -> Catalogue:
+    """What is known of the fields of several indices together; of two types the first counts.
+
+    Good for checking a query, not for reading events: a field's place is its own index's affair.
+    """
+    if len(catalogues) == 1:
+        return catalogues[0]
+    if any(each.names is None for each in catalogues):
+        return Catalogue()
+    exact: dict[str, FieldType] = {}
+    places: dict[str, FieldPlace] = {}
+    for each in reversed(catalogues):
+        exact.update(each.exact)
+        places.update(each.places)
+    return Catalogue(
+        exact=exact,
+        names=frozenset().union(*(each.names or () for each in catalogues)),
+        objects=frozenset().union(*(each.objects for each in catalogues)),
+        open_objects=frozenset().union(*(each.open_objects for each in catalogues)),
+        places=places,
+    )
 
 
 def _root_of(document: object, index: str | None) -> tuple[dict[str, Any], str | None]:
