@@ -130,7 +130,7 @@ class _Made:
             operand=eql_operand(rule, catalogue=self.catalogue),
             groups=self.groups() if is_event else None,
             make=lambda: self.folded(
-                lambda cap: eql_operator(rule, runs=self.runs, cap=cap, catalogue=self.catalogue),
+                lambda cap: eql_operator(rule, runs=self.runs, cap=cap),
             ),
         )
 
