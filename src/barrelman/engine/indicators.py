@@ -75,8 +75,7 @@ class Indicators:
         self._groups = groups
         self._predicate = predicate
         self._path = Path(indicator_path)
-        self._now_ms: int | None = None
-        self._active: dict[int, bool] = {}
+        self._latest: tuple[int, dict[int, bool]] = 0, {}
         self.node = _condition(groups)
         """What an event must meet in order to meet an indicator, at whatever time."""
 
@@ -127,13 +126,13 @@ class Indicators:
     def _is_active(self, number: int, now_ms: int) -> bool:
         if self._predicate is None:
             return True
-        if now_ms != self._now_ms:
-            self._now_ms = now_ms
-            self._active.clear()
-        found = self._active.get(number)
+        latest = self._latest  # one of its own for each thread that asks at another time
+        if latest[0] != now_ms:
+            latest = self._latest = now_ms, {}
+        found = latest[1].get(number)
         if found is None:
             event = _event_of(self._indicators[number])
-            found = self._active[number] = self._predicate.matches(event, now_ms=now_ms)
+            found = latest[1][number] = self._predicate.matches(event, now_ms=now_ms)
         return found
 
     def _enrichment(self, number: int, side: _Side, value: Scalar) -> JsonObject:
