@@ -281,7 +281,9 @@ STRINGS = st.sampled_from(
         '"10.0.0.0/8"',
     ]
 )
-NUMBERS = st.sampled_from(["0", "1", "2.5", "1e3", "-3", "9223372036854775807", "-.5", "1e300"])
+NUMBERS = st.sampled_from(
+    ["0", "1", "2.5", "1e3", "-3", "9223372036854775807", "-9223372036854775808", "-.5", "1e300"]
+)
 LITERALS = STRINGS | NUMBERS | st.sampled_from(["true", "false", "null"])
 
 

@@ -233,12 +233,12 @@ class _Parser:
         wanted = len(steps[0].keys)
         for step in steps:
             if len(step.keys) != wanted:
-                self.fail(
-                    step,
-                    f"the first filter joins by {wanted} fields of its own, and this one by "
-                    f"{len(step.keys)}",
-                    "all filters, `until` too, join by the same number of fields",
+                message = (
+                    f"this filter joins by {len(step.keys)} of its own fields, and the first one "
+                    f"by {wanted}"
                 )
+                hint = "all filters, `until` too, join by the same number of fields"
+                self.fail(step, message, hint)
 
     def check_until(self, until: _Step, word: Token) -> None:
         if until.is_missing:

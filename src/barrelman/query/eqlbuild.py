@@ -196,36 +196,28 @@ class Builder:
         nodes = [self.compare(left, "eq", item) for item in items]
         return self.made(_junction(Or, nodes), left)
 
-    def likeness(self, left: Operand, how: Likeness, literals: Sequence[Token]) -> Operand:
+    def likeness(self, left: Operand, how: Likeness, literals: Sequence[Operand]) -> Operand:
         """`:`, `like`, `regex` and their kin, with one literal or a list."""
         nodes = [self.suits(left, how, literal) for literal in literals]
         return self.made(_junction(Or, nodes), left)
 
-    def suits(self, left: Operand, how: Likeness, literal: Token) -> Node:
-        constant = self.literal(literal)
-        value = constant.value
+    def suits(self, left: Operand, how: Likeness, literal: Operand) -> Node:
+        assert isinstance(literal.expression, Constant)
+        value = literal.expression.value
         if value is None:
             self.fail(literal, f"null cannot follow `{how}`", "write field == null")
         if not isinstance(value, str):
             if how not in (":", "in~"):
                 self.fail(literal, f"`{how}` takes texts only", "for other values write == or in")
-            return self.compare(left, "eq", Operand(constant, literal.span, is_constant=True))
+            return self.compare(left, "eq", literal)
         if kind_of(left.expression) not in ("text", "any", "null"):
             self.fail(literal, f"{self.shown(left)} is no text", "compare it with == or <")
         made = _likeness(how, value, literal.span)
         if isinstance(made, Text):
-            return self.compare(left, "eq", Operand(constant, literal.span, is_constant=True))
+            return self.compare(left, "eq", literal)
         if isinstance(left.expression, FieldValue):
             return Is(left.expression.name, made, exact=True)
         return Suits(left.expression, made)
-
-    def literal(self, token: Token) -> Constant:
-        if token.kind == "word":
-            words = {"true": True, "false": False, "null": None}
-            return Constant(words[str(token.value)], span=token.span)
-        if token.value == LARGEST:
-            self.fail(token, "the number is too large", "whole numbers have 64 bits")
-        return Constant(token.value, span=token.span)
 
     # --- values ---
 
@@ -233,7 +225,13 @@ class Builder:
         return Operand(FieldValue(Text(name, span=span)), span, is_optional=optional)
 
     def constant(self, token: Token) -> Operand:
-        return Operand(self.literal(token), token.span, is_constant=True)
+        """A literal without a sign."""
+        value: str | int | float | bool | None = token.value
+        if token.kind == "word":
+            value = {"true": True, "false": False, "null": None}[str(value)]
+        elif value == LARGEST and isinstance(value, int):
+            self.too_large(token)
+        return Operand(Constant(value, span=token.span), token.span, is_constant=True)
 
     def signed(self, operand: Operand, start: int, *, is_negative: bool) -> Operand:
         expression = operand.expression
@@ -241,6 +239,8 @@ class Builder:
         if isinstance(expression, Constant) and kind_of(expression) == "number":
             assert isinstance(expression.value, int | float)
             value = -expression.value if is_negative else expression.value
+            if value == LARGEST and isinstance(value, int):
+                self.too_large(operand)
             return replace(operand, expression=Constant(value, span=span), span=span)
         zero = Operand(Constant(0, span=(start, start)), (start, start), is_constant=True)
         return self.arithmetic(zero, "-" if is_negative else "+", operand)
@@ -317,6 +317,9 @@ class Builder:
     def shown(self, operand: Operand) -> str:
         written = self.text[slice(*operand.span)]
         return written if len(written) <= 40 and written.isprintable() else "this"
+
+    def too_large(self, where: Operand | Token) -> NoReturn:
+        self.fail(where, "the number is too large", "whole numbers have 64 bits")
 
     def fail(self, where: Operand | Token, message: str, hint: str | None = None) -> NoReturn:
         fail(self.text, where.span[0], message, hint)

@@ -4,7 +4,21 @@ from __future__ import annotations
 
 from typing import Literal, TypeAlias
 
-from barrelman.query.ast import Call, Condition, Constant, Expression, FieldValue
+from barrelman.query.ast import (
+    And,
+    Call,
+    Compare,
+    Condition,
+    Constant,
+    Expression,
+    FieldValue,
+    Holds,
+    MatchAll,
+    Node,
+    Not,
+    Or,
+    Suits,
+)
 from barrelman.records.frozen import frozen
 
 Kind: TypeAlias = Literal["text", "number", "boolean", "null", "any"]
@@ -108,11 +122,17 @@ def kind_of_value(value: str | int | float | bool | None) -> Kind:
 
 def is_foldable(expression: Expression) -> bool:
     """Whether no field takes part in it: it has one value for all events."""
-    waiting = [expression]
+    waiting: list[Expression | Node] = [expression]
     while waiting:
-        each = waiting.pop()
-        if isinstance(each, FieldValue | Condition):
-            return False
-        if isinstance(each, Call):
-            waiting.extend(each.args)
+        match waiting.pop():
+            case Constant() | MatchAll():
+                pass
+            case Call(args=parts) | And(parts) | Or(parts):
+                waiting.extend(parts)
+            case Condition(part) | Not(part) | Holds(part) | Suits(part):
+                waiting.append(part)
+            case Compare(left, _, right):
+                waiting += (left, right)
+            case _:
+                return False
     return True

@@ -11,7 +11,7 @@ from dataclasses import replace
 from barrelman.query.ast import And, Node, Or, Span
 from barrelman.query.eqlbuild import Builder, Likeness, Operand, Operator
 from barrelman.query.eqlcursor import Cursor
-from barrelman.query.eqllex import LARGEST, RESERVED, Token
+from barrelman.query.eqllex import LARGEST, RESERVED
 from barrelman.query.eqltree import FieldUse
 
 _OPERATORS: dict[str, Operator] = {
@@ -87,21 +87,22 @@ class Conditions:
         return left
 
     def signed(self) -> Operand:
-        first = self.cursor.token
+        return self.matched(self.unary())
+
+    def unary(self) -> Operand:
+        """An operand with the signs before it."""
+        start = self.cursor.token
         minuses = 0
         while sign := self.cursor.take_symbol("-", "+"):
             minuses += sign.value == "-"
-        if (
-            minuses % 2
-            and self.cursor.token.kind == "number"
-            and self.cursor.token.value == LARGEST
-        ):
+        token = self.cursor.token
+        if minuses % 2 and token.value == LARGEST and isinstance(token.value, int):
             self.cursor.take()
-            return self.matched(self.build.smallest((first.span[0], self.cursor.token.span[0])))
+            return self.build.smallest((start.span[0], token.span[1]))
         operand = self.primary()
-        if first.is_symbol("-", "+"):
-            operand = self.build.signed(operand, first.span[0], is_negative=bool(minuses % 2))
-        return self.matched(operand)
+        if start.is_symbol("-", "+"):
+            return self.build.signed(operand, start.span[0], is_negative=bool(minuses % 2))
+        return operand
 
     def matched(self, operand: Operand) -> Operand:
         """With what may follow it: `in (…)`, `: "…"`, `like (…)` and their kin."""
@@ -136,7 +137,7 @@ class Conditions:
         self.cursor.close(opener)
         return self.listed(self.build.membership(operand, items))
 
-    def literals(self, how: str) -> list[Token]:
+    def literals(self, how: str) -> list[Operand]:
         if not self.cursor.token.is_symbol("("):
             return [self.literal(how)]
         opener = self.cursor.open()
@@ -146,16 +147,16 @@ class Conditions:
         self.cursor.close(opener)
         return found
 
-    def literal(self, how: str) -> Token:
+    def literal(self, how: str) -> Operand:
         token = self.cursor.token
         if token.kind in ("word", "name") and not token.is_word("true", "false", "null"):
-            hint = 'for a text write it in quotes: "…"'
-            self.cursor.fail(
-                token, f"only a literal, or a list of literals, can follow `{how}`", hint
-            )
+            message = f"only a literal, or a list of literals, can follow `{how}`"
+            self.cursor.fail(token, message, 'for a text write it in quotes: "…"')
+        if token.is_symbol("-", "+") and self.cursor.following.kind == "number":
+            return self.unary()
         if token.kind in ("symbol", "end"):
             self.cursor.missing("a literal", after=f"`{how}`")
-        return self.cursor.take()
+        return self.build.constant(self.cursor.take())
 
     def primary(self) -> Operand:
         token = self.cursor.token

@@ -56,7 +56,7 @@ class Cursor:
             self.missing(f"`{symbol}`", after=after)
 
     def missing(self, wanted: str, *, after: str) -> NoReturn:
-        raise explain_missing(self.text, self.token, wanted=wanted, after=after)
+        raise explain_missing(self.text, token=self.token, wanted=wanted, after=after)
 
     def fail(self, token: Token, message: str, hint: str | None = None) -> NoReturn:
         fail(self.text, token.span[0], message, hint)
@@ -77,4 +77,6 @@ class Cursor:
         return self.take()
 
     def leftover(self) -> NoReturn:
-        raise explain_leftover(self.text, self.tokens, self.position, self.brackets)
+        raise explain_leftover(
+            self.text, tokens=self.tokens, position=self.position, brackets=self.brackets
+        )

@@ -14,7 +14,7 @@ _CLOSERS = {"(": ")", "[": "]", "![": "]"}
 _LONGEST = 40
 
 
-def explain_missing(text: str, token: Token, *, wanted: str, after: str) -> QuerySyntaxError:
+def explain_missing(text: str, *, token: Token, wanted: str, after: str) -> QuerySyntaxError:
     """Something must stand at a token, and what stands there is something else."""
     behind = f" after {after}" if after else ""
     if token.kind == "end":
@@ -33,7 +33,7 @@ def explain_missing(text: str, token: Token, *, wanted: str, after: str) -> Quer
 
 
 def explain_leftover(
-    text: str, tokens: Sequence[Token], position: int, brackets: Sequence[Token]
+    text: str, *, tokens: Sequence[Token], position: int, brackets: Sequence[Token]
 ) -> QuerySyntaxError:
     """A condition is complete, and what follows does not join on to it."""
     token = tokens[position]
@@ -85,7 +85,7 @@ def _foreign(text: str, tokens: Sequence[Token], position: int) -> QuerySyntaxEr
         return _error(text, token, f"`{word}` belongs to a sequence or a sample")
     if token.is_symbol("[", "!["):
         return _error(text, token, "square brackets belong to a sequence or a sample")
-    if token.is_symbol("in", "where", "until"):
+    if token.is_word("in", "in~", "like", "where", "until"):
         return _error(text, token, f"`{word}` cannot stand here")
     if token.is_symbol(","):
         return _error(text, token, "a list stands in brackets", 'as in field in ("a", "b")')
