@@ -158,7 +158,7 @@ def test_a_number_of_runs_that_is_none_is_told_in_the_log(graph: Graph, count: i
     "rule",
     [
         {"query": "user.name:("},
-        {"type": "eql", "language": "eql", "query": "any where true"},
+        {"type": "esql", "language": "esql", "query": "FROM logs-*"},
         {"interval": "soon"},
         {"severity": "awful"},
         {"rule_id": None},

@@ -424,14 +424,14 @@ def test_a_broken_rule_fails_at_each_tick_and_is_caught_up_with_when_mended(grap
 
 def test_a_broken_rule_stops_no_other(graph: Graph) -> None:
     graph.add_rule(rule_of("broken", query="user.name:("))
-    graph.add_rule(rule_of("eql", type="eql", language="eql", query="any where true"))
+    graph.add_rule(rule_of("esql", type="esql", language="esql", query="FROM logs-*"))
     graph.add_rule()
     graph.take(audits([1]))
     graph.wall.go_to("12:06")
     graph.work()
     assert graph.numbers() == [1]
     statuses = {run.rule_id: run.status for run in graph.runs()}
-    assert statuses == {"broken": "failed", "eql": "failed", "secrets": "succeeded"}
+    assert statuses == {"broken": "failed", "esql": "failed", "secrets": "succeeded"}
 
 
 def test_a_rule_deleted_with_its_runs_under_way(graph: Graph) -> None:

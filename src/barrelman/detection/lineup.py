@@ -3,20 +3,27 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
+from dataclasses import replace
 from functools import cached_property
+from typing import TYPE_CHECKING
 
 from barrelman.detection.alert import AlertBuilder
 from barrelman.detection.judge import RunnableRule, patterns_of
+from barrelman.detection.match import Operation, Retest, RulePlan
 from barrelman.detection.scan import sieve_of
 from barrelman.detection.schedule import Schedule
 from barrelman.detection.source import is_own_descendant
 from barrelman.engine.compile import Predicate, compile_query
 from barrelman.engine.ruleset import RuleSet
 from barrelman.engine.sieve import Sieve
+from barrelman.query.eqltree import EventFilter
 from barrelman.records.event import Event
 from barrelman.records.fields import AUDIT_CATALOGUE, AUDIT_STREAM
 from barrelman.records.indices import IndexPatterns, data_stream
 from barrelman.rules.rule import Rule
+
+if TYPE_CHECKING:
+    from barrelman.detection.runs import Runs
 
 
 class Watcher:
@@ -33,16 +40,72 @@ class Watcher:
         self.cap = rule.effective_max_signals
         if most_signals is not None:
             self.cap = min(self.cap, most_signals)
+        self.plan = self.plan_over(self.schedule)
+        """How the rule runs on its ticks."""
 
     @property
     def uses_now(self) -> bool:
         """Whether the rule's answer depends on the run's time: only runs can ask it."""
         return self.predicate.uses_now
 
+    @property
+    def operation(self) -> Operation | None:
+        """None: each match is an alert of its own."""
+        return self.plan.operation
+
+    @property
+    def duration_ms(self) -> int | None:
+        """For how long an alert takes in repeats; None: those of its own run."""
+        suppression = self.rule.alert_suppression
+        return None if suppression is None else suppression.duration_ms
+
+    @cached_property
+    def is_live(self) -> bool:
+        """Whether an event is an alert whatever else happens: then it is one when it arrives."""
+        rule = self.rule
+        if self.uses_now or rule.alert_suppression is not None:
+            return False
+        if rule.eql is not None:
+            return isinstance(rule.eql.top, EventFilter) and not rule.eql.pipes
+        return self.operation is None or rule.type == "threat_match"
+
+    def meets_alone(self, event: Event, now_ms: int) -> bool:
+        """Of an event that the predicate lets through to a live rule: whether it is an alert."""
+        return self.operation is None or self.operation.operand(event, now_ms) is not None
+
+    def plan_over(self, runs: Runs) -> RulePlan:
+        """How the rule runs where its runs are these: what they read goes by arrival.
+
+        Its operator folds the repeats of one run. Those of several are folded by whoever knows
+        the alerts and what became of them.
+        """
+        rule, predicate = self.rule, self.predicate
+        operation = None
+        if rule.type not in ("query", "saved_query") or rule.alert_suppression is not None:
+            from barrelman.detection.operators import operation_of  # most rules need none
+
+            operation = operation_of(
+                _within_runs(rule), cap=self.cap, runs=runs, indicators=self.runnable.indicators
+            )
+        return RulePlan(
+            rule_id=rule.rule_id,
+            schedule=self.schedule,
+            cap=self.cap,
+            place=_arrival_us,
+            retest=_retest(predicate) if predicate.uses_now else None,
+            operation=operation,
+        )
+
     def builder(self, *, redacts: bool = True) -> AlertBuilder:
         """What builds the rule's alerts; made once."""
         if self._builder is None or self._builder[0] != redacts:
-            builder = AlertBuilder(self.rule, self.predicate, redacted=redacts)
+            indicators = self.runnable.indicators
+            builder = AlertBuilder(
+                self.rule,
+                self.predicate,
+                redacted=redacts,
+                enrich=None if indicators is None else indicators.enrichments,
+            )
             self._builder = redacts, builder
         return self._builder[1]
 
@@ -56,6 +119,21 @@ class Watcher:
         first, last = self.schedule.ticks(instant_ms)
         step = self.schedule.interval_ms
         return range(first * step, last * step + 1, step)
+
+
+def _within_runs(rule: Rule) -> Rule:
+    suppression = rule.alert_suppression
+    if suppression is None or suppression.duration_ms is None:
+        return rule
+    return replace(rule, alert_suppression=replace(suppression, duration_ms=None))
+
+
+def _arrival_us(event: Event) -> int | None:
+    return event.ingested_us
+
+
+def _retest(predicate: Predicate) -> Retest:
+    return lambda event, now_ms: predicate.matches(event, now_ms=now_ms)
 
 
 class Lineup:

@@ -66,7 +66,7 @@ class Suppressor:
         self.capped = 0
         self.suppressed = 0
         self.evicted = 0
-        self._inner = inner
+        self.inner = inner
         self._rule_id = rule_id
         self._cap = cap
         self._names = suppression.group_by
@@ -78,12 +78,12 @@ class Suppressor:
         self._folded = 0
 
     def add(self, item: Item) -> None:
-        self._inner.add(item)
+        self.inner.add(item)
 
     def run(self, window: Window) -> list[Finding]:
         tick_ms = window.tick_ms
         given = self._standing.begin(tick_ms)
-        found = self._still_found(window.from_ms) + self._inner.run(window)
+        found = self._still_found(window.from_ms) + self.inner.run(window)
         found.sort(key=_order)
         most = candidate_cap(self._cap)
         looked_at, left = (found, []) if most is None else (found[:most], found[most:])
@@ -169,7 +169,7 @@ class Suppressor:
         self._lost += len(left) - len(self._left)
 
     def _count(self) -> None:
-        inner = self._inner
+        inner = self.inner
         self.capped = inner.capped + self._lost + len(self._left)
         self.suppressed = inner.suppressed + self._folded
         self.evicted = inner.evicted + self._standing.evicted

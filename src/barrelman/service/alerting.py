@@ -10,19 +10,23 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Final, Literal, TypeAlias
 
-from barrelman.detection.finding import Raised
+from barrelman.detection.finding import Finding, Raised, Suppression
 from barrelman.detection.identity import act_mark, alert_id, id_of_other_act
 from barrelman.detection.lineup import Watcher
-from barrelman.engine.decode import dumps, loads, shallow
-from barrelman.records.event import Event
-from barrelman.records.fields import event_time_us
+from barrelman.detection.replay import raised_of
+from barrelman.engine.decode import loads
+from barrelman.records.event import Event, JsonObject
 from barrelman.records.frozen import frozen
+from barrelman.service.folding import counts_once, memory_of, repeated, standing
+from barrelman.service.making import ACT, Kind, alerts_of, mark_of, whole, written
 from barrelman.store import alerts as alerts_table
+from barrelman.store import memories as memories_table
 from barrelman.store.alerts import NewAlert
 from barrelman.store.database import Database
+from barrelman.store.memories import Memory
 
 if TYPE_CHECKING:
     from barrelman.store.database import Connection
@@ -30,20 +34,16 @@ if TYPE_CHECKING:
 _LOG = logging.getLogger("barrelman.alerts")
 
 RunKind: TypeAlias = Literal["scheduled", "catch-up", "manual", "gap"]
-Kind: TypeAlias = Literal["live", "scheduled", "catch-up", "manual", "gap"]
-Outcome: TypeAlias = Literal["raised", "known", "capped"]
+Outcome: TypeAlias = Literal["raised", "known", "capped", "folded"]
 Enqueue: TypeAlias = Callable[["Connection", Sequence[NewAlert], int], None]
 Within: TypeAlias = Callable[["Connection"], None]
 """Something to be written in the same transaction as the alerts."""
 
-_ACT: Final = "barrelman.act"
-"""In an alert's document: a mark of the act that it is about."""
 _MOST_MARKS: Final = 50_000
-_MOST_LEVELS: Final = 200
-"""Of an alert's document; an event may nest deeper than what reads alerts can follow."""
 _MOST_COUNTS: Final = 20_000
 _MOST_AHEAD: Final = 32
-_MANUAL: Final = ("manual", "gap")
+_REMEMBERED_MS: Final = 8 * 86_400_000
+"""What was counted before a window is kept for so long: gaps may still be filled then."""
 _COUNTED: Final = ("live", "scheduled", "catch-up", "gap")
 """Those that take a place of the run of their time; a run by hand has places of its own."""
 
@@ -63,6 +63,37 @@ class Candidate:
     event: Event
     ticks_ms: Sequence[int]
     allowance: Allowance | None = None
+
+
+@dataclass
+class _Batch:
+    """What the findings of one run come to."""
+
+    watcher: Watcher
+    kind: Kind
+    known: set[str]
+    new: list[NewAlert] = field(default_factory=list)
+    rewritten: dict[str, JsonObject] = field(default_factory=dict)
+    memories: list[Memory] = field(default_factory=list)
+
+    @property
+    def has_something(self) -> bool:
+        return bool(self.new or self.rewritten)
+
+    def remember(self, finding: Finding, tick_ms: int) -> None:
+        memory = memory_of(self.watcher, finding, tick_ms=tick_ms)
+        if memory is not None:
+            self.memories.append(memory)
+
+    def write(self, connection: Connection) -> None:
+        """All but the new alerts."""
+        for identity, document in self.rewritten.items():
+            alerts_table.rewrite(connection, identity, written(document))
+        memories_table.add(connection, self.memories)
+        if self.memories:
+            tick_ms = self.memories[0].tick_ms
+            before_ms = self.watcher.window_ms(tick_ms)[0] - _REMEMBERED_MS
+            memories_table.forget(connection, self.watcher.uuid, before_ms=before_ms)
 
 
 class Alerting:
@@ -102,7 +133,10 @@ class Alerting:
             # Only here: within a batch the runs must stay counted.
             if len(self._used) > _MOST_COUNTS:
                 self._used.clear()
-            ids, known = self._identify(candidates)
+            ids, known = self._identify(
+                [alert_id(each.event, each.watcher.rule.rule_id) for each in candidates],
+                [act_mark(each.event) for each in candidates],
+            )
             self._load([(c.watcher.uuid, t) for c in candidates for t in c.ticks_ms[:1]])
             outcomes: list[Outcome] = []
             new: list[NewAlert] = []
@@ -115,11 +149,47 @@ class Alerting:
                     outcomes.append("capped")
                     continue
                 known.add(identity)
-                new.append(self._alert(identity, candidate, tick_ms, kind))
+                new += self._alerts(
+                    candidate.watcher, Raised(0, tick_ms, identity, candidate.event), kind
+                )
                 outcomes.append("raised")
             if new or within is not None:
                 self._store(new, within)
         return outcomes
+
+    def raise_findings(
+        self, watcher: Watcher, findings: Sequence[Finding], *, tick_ms: int, kind: Kind
+    ) -> list[Outcome]:
+        """What became of each finding of one run, in order."""
+        if not findings:
+            return []
+        with self._lock:
+            if len(self._used) > _MOST_COUNTS:
+                self._used.clear()
+            raised = [raised_of(0, tick_ms, each) for each in findings]
+            ids, known = self._identify(
+                [each.alert_id for each in raised], [mark_of(each) for each in raised]
+            )
+            self._load([(watcher.uuid, tick_ms)])
+            batch = _Batch(watcher, kind, known)
+            outcomes = [
+                self._settle(batch, replace(each, alert_id=identity), finding)
+                for identity, each, finding in zip(ids, raised, findings, strict=True)
+            ]
+            if batch.has_something:
+                self._store(batch.new, None, batch=batch)
+        return outcomes
+
+    def memories(self, watcher: Watcher, *, from_ms: int, before_ms: int) -> list[Memory]:
+        """What the rule's runs before a time counted of events from another time on."""
+        if not counts_once(watcher.rule):
+            return []
+        found = self._database.read(
+            lambda connection: memories_table.of_rule(
+                connection, watcher.uuid, ticks_ms=(from_ms, before_ms - 1)
+            )
+        )
+        return [each for each in found if each.until_ms >= from_ms]
 
     def raise_notice(self, alert: NewAlert, *, within: Within | None = None) -> None:
         """An alert of the service's own: no rule, no cap."""
@@ -128,21 +198,21 @@ class Alerting:
 
     # --- inside, under the lock ---
 
-    def _identify(self, candidates: Sequence[Candidate]) -> tuple[list[str], set[str]]:
+    def _identify(self, ids: list[str], marks: Sequence[int | None]) -> tuple[list[str], set[str]]:
         """The alert's id of each, and which of the ids exist.
 
         A client may choose its Audit-ID. An act under the id of another act must not be taken for
         that one, or a rule could be silenced by a harmless act that comes first: it gets an id of
         its own.
         """
-        ids = [alert_id(each.event, each.watcher.rule.rule_id) for each in candidates]
         known = self._known(ids)
-        marks: dict[str, int] = {}
+        first: dict[str, int] = {}
         others: list[int] = []
-        for place, (identity, candidate) in enumerate(zip(ids, candidates, strict=True)):
-            mark = act_mark(candidate.event)
-            first = marks.setdefault(identity, self._mark_of(identity, known, default=mark))
-            if mark != first:
+        for place, (identity, mark) in enumerate(zip(ids, marks, strict=True)):
+            if mark is None:
+                continue
+            held = first.setdefault(identity, self._mark_of(identity, known, default=mark))
+            if mark != held:
                 ids[place] = id_of_other_act(identity, mark)
                 others.append(place)
         if others:
@@ -158,7 +228,7 @@ class Alerting:
             stored = self._database.read(lambda c: alerts_table.get(c, identity))
             document = {} if stored is None else loads(stored.document)
             # Not taken from the event's own fields there: secrets in them are masked.
-            held = document.get(_ACT)
+            held = document.get(ACT)
             if not isinstance(held, int):
                 return default
             if len(self._marks) >= _MOST_MARKS:
@@ -205,38 +275,63 @@ class Alerting:
             self._used[run] += 1
         return tick_ms
 
-    def _alert(self, identity: str, candidate: Candidate, tick_ms: int, kind: Kind) -> NewAlert:
-        watcher, event = candidate.watcher, candidate.event
-        created_us = self._clock()
-        built = watcher.builder(redacts=self._redacts).build(
-            Raised(0, tick_ms, identity, event),
-            created_ms=created_us // 1000,
-            is_manual=kind in _MANUAL,
-            public_url=self._public_url,
-        )
-        document = built.document | {_ACT: act_mark(event)}
-        return NewAlert(
-            id=identity,
+    def _alerts(self, watcher: Watcher, raised: Raised, kind: Kind) -> list[NewAlert]:
+        return alerts_of(
+            watcher,
+            raised,
             kind=kind,
-            rule_uuid=watcher.uuid,
-            rule_id=watcher.rule.rule_id,
-            rule_name=built.rule_name,
-            severity=built.severity,
-            risk_score=built.document["kibana.alert.risk_score"],
-            cluster=event.cluster or "",
-            tick_ms=tick_ms,
-            created_us=created_us,
-            event_time_us=event_time_us(event),
-            building_block=bool(watcher.rule.building_block_type),
-            document=dumps(shallow(document, levels=_MOST_LEVELS)).decode(),
+            created_us=self._clock(),
+            public_url=self._public_url,
+            redacts=self._redacts,
         )
 
-    def _store(self, new: list[NewAlert], within: Within | None) -> None:
+    def _settle(self, batch: _Batch, raised: Raised, finding: Finding) -> Outcome:
+        """What becomes of one finding."""
+        watcher, tick_ms = batch.watcher, raised.tick_ms
+        if raised.alert_id in batch.known:
+            return "known"
+        if raised.suppression is not None:
+            outcome = self._fold(batch, raised.suppression, tick_ms)
+            if outcome == "known":
+                return outcome
+            if outcome is not None:
+                batch.remember(finding, tick_ms)
+                return outcome
+        if batch.kind != "manual":
+            # Its run raises no more than its cap; live judging may have used some of that.
+            if watcher.is_live and self._room(watcher, (tick_ms,)) is None:
+                return "capped"
+            self._used[watcher.uuid, tick_ms] += 1
+        batch.known.add(raised.alert_id)
+        batch.new += self._alerts(watcher, raised, batch.kind)
+        batch.remember(finding, tick_ms)
+        return "raised"
+
+    def _fold(self, batch: _Batch, folded: Suppression, tick_ms: int) -> Outcome | None:
+        """None where no alert stands that takes these repeats."""
+        found = self._database.read(
+            lambda connection: standing(connection, batch.watcher, folded, tick_ms=tick_ms)
+        )
+        if found is None:
+            return None
+        identity, document = found
+        document = batch.rewritten.get(identity, document)
+        changed = repeated(document, folded, now_ms=self._clock() // 1000)
+        if changed is None:
+            return "known"
+        batch.rewritten[identity] = changed
+        return "folded"
+
+    def _store(
+        self, new: list[NewAlert], within: Within | None, *, batch: _Batch | None = None
+    ) -> None:
         def write(connection: Connection) -> None:
             if new:
                 added = set(alerts_table.add(connection, new))
                 fresh = [alert for alert in new if alert.id in added]
                 self._enqueue(connection, fresh, self._clock())
+            if batch is not None:
+                batch.write(connection)
             if within is not None:
                 within(connection)
 
@@ -246,7 +341,7 @@ class Alerting:
             # What the runs have used is counted anew.
             self._used.clear()
             raise
-        for alert in new:
+        for alert in whole(new):
             self.raised[alert.severity] = self.raised.get(alert.severity, 0) + 1
         if new:
             self.on_raised(new)

@@ -178,10 +178,12 @@ class Detector:
     ) -> None:
         for number in numbers:
             watcher = lineup.watchers[number]
-            if watcher.uses_now:
+            if not watcher.is_live:
+                continue
+            ticks = watcher.ticks(arrival_us // 1000)
+            if not watcher.meets_alone(event, ticks[0] if ticks else arrival_us // 1000):
                 continue
             self.matches += 1
-            ticks = watcher.ticks(arrival_us // 1000)
             if not self._alerting.has_room(watcher, ticks):
                 self._note_capped(watcher, ticks)
                 continue

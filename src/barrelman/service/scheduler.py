@@ -19,10 +19,12 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Final
 
 from barrelman.detection.alert import run_id
+from barrelman.detection.finding import MOST_LIVE
 from barrelman.detection.lineup import Lineup, Watcher
 from barrelman.errors import BarrelmanError, StoreError, UsageError
 from barrelman.records.times import format_instant
 from barrelman.service.alerting import Alerting, RunKind
+from barrelman.service.courses import Operators
 from barrelman.service.passes import PassCounts, Run, plan_run, run_pass
 from barrelman.service.rulebook import RuleBook
 from barrelman.store import meta
@@ -109,6 +111,7 @@ class Scheduler:
         self._alerting = alerting
         self._clock = clock
         self._flush = flush
+        self._operators = Operators()
         self._last: dict[str, int | None] = {}
         self._fresh: set[str] = set()
         """Rules that have not run since the service started, or since they were broken."""
@@ -267,6 +270,7 @@ class Scheduler:
     def _due(self, lineup: Lineup, now_ms: int) -> list[_Due]:
         for gone in self._last.keys() - lineup.number_of.keys():
             self._let_go(gone)
+        self._operators.keep_only(lineup.number_of)
         due = []
         for watcher in lineup.watchers:
             found = self._due_of(watcher, now_ms - 1)
@@ -405,6 +409,7 @@ class Scheduler:
             self._alerting,
             runs,
             lineup=lineup,
+            operators=self._operators,
             is_stopping=lambda: not self._is_open,
             give_way=self._give_way,
         )
@@ -541,6 +546,11 @@ def _row(
             f"{run.capped} of {run.matches} matches raised no alert: the rule's cap of "
             f"{run.watcher.cap} a run is reached"
         )
+    if run.evicted:
+        run.warnings.append(
+            f"{run.evicted} groups or unfinished sequences were let go of: a run holds no more "
+            f"than {MOST_LIVE:,}"
+        )
     status = "failed" if run.errors else "partial failure" if run.warnings else "succeeded"
     metrics: dict[str, Any] = {
         "total_search_duration_ms": round(counts.search_ms),
@@ -549,6 +559,9 @@ def _row(
         "events": counts.events,
         "decoded": counts.decoded,
         "known": run.known,
+        "folded": run.folded,
+        "suppressed": run.suppressed,
+        "evicted": run.evicted,
         **run.metrics,
     }
     unique = run.kind in ("manual", "gap")

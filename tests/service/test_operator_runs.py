@@ -1,0 +1,529 @@
+"""Rules that need several events for an alert, or fold repeats, run by a service."""
+
+from __future__ import annotations
+
+import json
+import random
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from service_graph import CLUSTER, MINUTE_US, SECOND_US, Graph, JsonObject, at, audit, rule_of
+
+from barrelman.detection.scan import Scan
+from barrelman.engine.decode import loads
+from barrelman.records.event import Event
+from barrelman.store.alerts import StoredAlert
+
+SUPPRESSION = "kibana.alert.suppression"
+
+
+@pytest.fixture
+def graph(tmp_path: Path) -> Iterator[Graph]:
+    """Open at 12:02, nothing judged live; what is due is run by `work`."""
+    with Graph(tmp_path / "data") as made:
+        yield made.open_up()
+
+
+def threshold(value: int = 3, *fields: str, **changes: Any) -> JsonObject:
+    given = {"field": list(fields or ("user.name",)), "value": value}
+    return rule_of("threshold", type="threshold", threshold=given, **changes)
+
+
+def new_terms(**changes: Any) -> JsonObject:
+    made = {"new_terms_fields": ["user.name"], "history_window_start": "now-1d"}
+    return rule_of("new", type="new_terms", **(made | changes))
+
+
+def eql(query: str, **changes: Any) -> JsonObject:
+    return rule_of("eql", type="eql", language="eql", query=query, **changes)
+
+
+SEQUENCE = """sequence by user.name with maxspan=5m
+  [any where kubernetes.audit.verb == "get"]
+  [any where kubernetes.audit.verb == "delete"]"""
+
+
+def suppressed(duration: str | None = None, **changes: Any) -> JsonObject:
+    folding: JsonObject = {"group_by": ["user.name"], "missing_fields_strategy": "suppress"}
+    if duration is not None:
+        folding["duration"] = {"value": int(duration[:-1]), "unit": duration[-1]}
+    return rule_of("folded", alert_suppression=folding, **changes)
+
+
+def sent(graph: Graph, time: str, *numbers: int, user: str = "eve", **changes: Any) -> None:
+    """Events arrive at their own time."""
+    graph.wall.go_to(time)
+    person = {"username": user, "groups": []}
+    graph.take([audit(n, at_us=at(time), user=person, **changes) for n in numbers])
+
+
+def run_at(graph: Graph, *times: str) -> None:
+    for time in times:
+        graph.wall.go_to(time)
+        graph.wall.pass_(seconds=1)
+        graph.work()
+
+
+def documents(graph: Graph, **filters: Any) -> list[JsonObject]:
+    return [json.loads(each.document) for each in graph.alerts(**filters)]
+
+
+def counts(graph: Graph) -> list[int]:
+    return [each["kibana.alert.threshold_result"]["count"] for each in documents(graph)]
+
+
+# --- threshold ----------------------------------------------------------------------------------
+
+
+def test_a_group_alerts_when_its_run_comes(graph: Graph) -> None:
+    graph.add_rule(threshold())
+    graph.work()
+    sent(graph, "12:03", 1, 2, 3)
+    sent(graph, "12:04", 4, 5, user="bob")
+    assert not graph.alerts()
+    run_at(graph, "12:05")
+    (alert,) = graph.alerts()
+    (document,) = documents(graph)
+    assert document["kibana.alert.threshold_result"]["terms"] == [
+        {"field": "user.name", "value": "eve"}
+    ]
+    assert document["user.name"] == "eve"
+    assert (alert.cluster, alert.kind, alert.tick_ms) == (
+        "harbour",
+        "scheduled",
+        at("12:05") // 1000,
+    )
+    assert counts(graph) == [3]
+    run = graph.runs()[-1]
+    assert (run.matches, run.alerts, run.capped) == (5, 1, 0)
+    assert [each["kibana.alert.uuid"] for each in graph.delivered()] in ([], [alert.id])
+
+
+def test_what_was_counted_is_not_counted_again(graph: Graph) -> None:
+    graph.add_rule(threshold(from_="now-9m"))
+    graph.work()
+    sent(graph, "12:03", 1, 2, 3)
+    run_at(graph, "12:05")
+    sent(graph, "12:06", 4, 5)
+    run_at(graph, "12:10")
+    assert counts(graph) == [3]
+    sent(graph, "12:11", 6)
+    run_at(graph, "12:15")
+    assert counts(graph) == [3, 3], "4, 5 and 6"
+
+
+@pytest.mark.parametrize("orderly", [True, False])
+def test_nor_after_a_restart(graph: Graph, orderly: bool) -> None:
+    graph.add_rule(threshold(from_="now-9m"))
+    graph.work()
+    sent(graph, "12:03", 1, 2, 3)
+    run_at(graph, "12:05")
+    sent(graph, "12:06", 4, 5)
+    other = (graph.stopped() if orderly else graph.killed()).open_up()
+    run_at(other, "12:10")
+    assert counts(other) == [3]
+
+
+def test_a_group_of_several_clusters_is_of_none(graph: Graph) -> None:
+    graph.add_rule(threshold())
+    graph.work()
+    graph.take([audit(1), audit(2)], cluster="harbour")
+    graph.take([audit(3)], cluster="bay")
+    run_at(graph, "12:05")
+    assert [each.cluster for each in graph.alerts()] == [""]
+
+
+def test_a_run_by_hand_finds_what_was_found(graph: Graph) -> None:
+    uuid = graph.add_rule(threshold())
+    graph.work()
+    sent(graph, "12:03", 1, 2, 3)
+    run_at(graph, "12:05")
+    graph.wall.go_to("12:20")
+    graph.service.scheduler.run_range(
+        uuid, start_ms=at("12:00") // 1000, end_ms=at("12:10") // 1000, by="test"
+    )
+    graph.work()
+    assert counts(graph) == [3]
+    manual = [run for run in graph.runs() if run.kind == "manual"]
+    assert [run.metrics["known"] for run in manual] == [1, 0]
+
+
+def test_what_was_missed_while_it_was_down_is_caught_up(graph: Graph) -> None:
+    graph.add_rule(threshold())
+    graph.work()
+    sent(graph, "12:03", 1, 2, 3)
+    graph.stopped().open_up()
+    other = graph._made[-1]
+    run_at(other, "12:21")
+    assert counts(other) == [3]
+    assert other.alerts()[0].tick_ms == at("12:05") // 1000
+    assert {run.kind for run in other.runs()} == {"scheduled", "catch-up"}
+
+
+def test_more_groups_than_the_cap_have_a_turn_later_or_are_told(graph: Graph) -> None:
+    graph.add_rule(threshold(1, from_="now-5m", max_signals=2))
+    graph.work()
+    for number, user in enumerate("abcd"):
+        sent(graph, "12:03", number, user=user)
+    run_at(graph, "12:05")
+    run = graph.runs()[-1]
+    assert (run.alerts, run.capped, run.status) == (2, 2, "partial failure")
+
+
+# --- new terms ----------------------------------------------------------------------------------
+
+
+def users(graph: Graph) -> list[str]:
+    return [each["kibana.alert.new_terms"][0] for each in documents(graph)]
+
+
+def test_what_is_new_alerts_once(graph: Graph) -> None:
+    sent(graph, "12:02", 1)
+    graph.add_rule(new_terms())
+    run_at(graph, "12:05")
+    assert users(graph) == ["eve"], "a service begins with no past"
+    sent(graph, "12:06", 2)
+    sent(graph, "12:07", 3, user="bob")
+    run_at(graph, "12:10", "12:15")
+    assert users(graph) == ["eve", "bob"]
+
+
+def test_what_was_stored_before_the_rule_was_made_is_its_past(graph: Graph) -> None:
+    sent(graph, "12:02", 1)
+    sent(graph, "12:30", 2, user="bob")
+    graph.wall.go_to("12:32")
+    graph.add_rule(new_terms())
+    run_at(graph, "12:35")
+    sent(graph, "12:36", 3)
+    run_at(graph, "12:40")
+    assert users(graph) == ["bob"]
+
+
+@pytest.mark.parametrize("orderly", [True, False])
+def test_the_past_is_read_again_after_a_restart(graph: Graph, orderly: bool) -> None:
+    graph.add_rule(new_terms())
+    sent(graph, "12:03", 1)
+    run_at(graph, "12:05", "12:10", "12:15")
+    other = (graph.stopped() if orderly else graph.killed()).open_up()
+    sent(other, "12:16", 2)
+    sent(other, "12:17", 3, user="bob")
+    run_at(other, "12:20", "12:25")
+    assert users(other) == ["eve", "bob"]
+
+
+def test_what_was_long_ago_is_new_again(graph: Graph) -> None:
+    graph.add_rule(new_terms(history_window_start="now-20m"))
+    sent(graph, "12:03", 1)
+    run_at(graph, "12:05", "12:10", "12:15")
+    sent(graph, "12:17", 2)
+    run_at(graph, "12:20", "12:25", "12:30", "12:35", "12:40", "12:45")
+    assert users(graph) == ["eve"], "it came back within its history"
+    sent(graph, "12:48", 3)
+    run_at(graph, "12:50")
+    assert users(graph) == ["eve", "eve"]
+
+
+def test_a_changed_rule_looks_at_the_past_anew(graph: Graph) -> None:
+    uuid = graph.add_rule(new_terms())
+    sent(graph, "12:03", 1)
+    run_at(graph, "12:05")
+    graph.service.rules.patch(
+        {"id": uuid, "new_terms_fields": ["kubernetes.audit.verb"]}, by="test"
+    )
+    sent(graph, "12:06", 2)
+    sent(graph, "12:07", 3, verb="delete")
+    run_at(graph, "12:10")
+    assert users(graph) == ["eve", "delete"]
+
+
+def test_a_past_run_by_hand_knows_what_came_before_it_alone(graph: Graph) -> None:
+    uuid = graph.add_rule(new_terms(enabled=True))
+    sent(graph, "12:03", 1)
+    run_at(graph, "12:05", "12:10")
+    sent(graph, "12:11", 2, user="bob")
+    run_at(graph, "12:15", "12:20")
+    before = graph.ids()
+    graph.service.scheduler.run_range(
+        uuid, start_ms=at("12:00") // 1000, end_ms=at("12:15") // 1000, by="test"
+    )
+    graph.work()
+    assert graph.ids() == before
+    sent(graph, "12:21", 3)
+    run_at(graph, "12:25")
+    assert graph.ids() == before, "nor did that disturb what the scheduled runs know"
+
+
+# --- sequences ----------------------------------------------------------------------------------
+
+
+def of_groups(graph: Graph) -> list[tuple[StoredAlert, ...]]:
+    alerts = graph.alerts()
+    groups = dict.fromkeys(each.group_id for each in alerts)
+    return [tuple(each for each in alerts if each.group_id == group) for group in groups]
+
+
+def test_a_sequence_is_blocks_and_one_alert_that_counts(graph: Graph) -> None:
+    graph.add_rule(eql(SEQUENCE, from_="now-10m"))
+    graph.work()
+    sent(graph, "12:03", 1)
+    sent(graph, "12:04", 2, verb="delete")
+    sent(graph, "12:04", 3, user="bob", verb="delete")
+    run_at(graph, "12:05")
+    ((*blocks, whole),) = [
+        sorted(group, key=lambda a: not a.building_block) for group in of_groups(graph)
+    ]
+    assert [each.building_block for each in (*blocks, whole)] == [True, True, False]
+    assert whole.id == whole.group_id
+    run = graph.runs()[-1]
+    assert (run.alerts, run.matches) == (1, 3)
+    assert sum(graph.service.alerting.raised.values()) == 1
+    run_at(graph, "12:10")
+    assert len(graph.alerts()) == 3, "the run behind it finds it again"
+    assert graph.runs()[-1].metrics["known"] == 1
+
+
+def test_a_sequence_that_lies_in_no_window_as_a_whole_is_found_by_none(graph: Graph) -> None:
+    graph.add_rule(eql(SEQUENCE, from_="now-5m"))
+    graph.work()
+    sent(graph, "12:04", 1)
+    sent(graph, "12:06", 2, verb="delete")
+    run_at(graph, "12:05", "12:10")
+    assert not graph.alerts()
+
+
+def test_a_single_event_of_eql_alerts_live(tmp_path: Path) -> None:
+    query = 'any where kubernetes.audit.verb == "delete"'
+    with Graph(tmp_path / "data") as graph:
+        graph.add_rule(eql(query))
+        graph.start()
+        graph.take([audit(1), audit(2, verb="delete")])
+        graph.judged()
+        assert graph.numbers() == [2]
+        assert [each.kind for each in graph.alerts()] == ["live"]
+
+
+def test_and_is_known_to_the_run(graph: Graph) -> None:
+    graph.add_rule(eql('any where kubernetes.audit.verb == "delete"'))
+    graph.work()
+    graph.service.detector.start()
+    sent(graph, "12:03", 1, 2, verb="delete")
+    graph.judged()
+    run_at(graph, "12:05")
+    run = graph.runs()[-1]
+    assert (run.alerts, run.metrics["known"], run.matches) == (0, 2, 2)
+    assert graph.numbers() == [1, 2]
+
+
+@pytest.mark.parametrize("rule", [threshold(1), new_terms(), suppressed(), eql(SEQUENCE)])
+def test_what_needs_more_than_an_event_waits_for_its_run(graph: Graph, rule: JsonObject) -> None:
+    graph.add_rule(rule)
+    graph.work()
+    graph.service.detector.start()
+    sent(graph, "12:03", 1)
+    sent(graph, "12:04", 2, verb="delete")
+    graph.judged()
+    assert not graph.alerts()
+    run_at(graph, "12:05")
+    assert graph.alerts()
+
+
+def test_acts_under_one_audit_id_are_two(graph: Graph) -> None:
+    graph.add_rule(eql('any where kubernetes.audit.verb == "delete"'))
+    graph.work()
+    sent(graph, "12:03", 1, verb="delete")
+    sent(graph, "12:04", 1, verb="delete", requestURI="/other")
+    run_at(graph, "12:05")
+    assert len(graph.alerts()) == 2
+    sent(graph, "12:14", 1, verb="delete", requestURI="/third")
+    run_at(graph, "12:15", "12:20")
+    assert len(graph.alerts()) == 3
+
+
+# --- suppression --------------------------------------------------------------------------------
+
+
+def set_status(graph: Graph, alert_id: str, status: str) -> None:
+    graph.service.alerts.set_status({"signal_ids": [alert_id], "status": status}, by="ann")
+
+
+def docs_counts(graph: Graph) -> list[int]:
+    return [each[f"{SUPPRESSION}.docs_count"] for each in documents(graph)]
+
+
+def test_a_run_folds_what_its_window_holds(graph: Graph) -> None:
+    graph.add_rule(suppressed())
+    graph.work()
+    sent(graph, "12:03", 1, 2, 3)
+    sent(graph, "12:04", 4, user="bob")
+    run_at(graph, "12:05")
+    assert docs_counts(graph) == [2, 0]
+    assert graph.runs()[-1].metrics["suppressed"] == 2
+    sent(graph, "12:06", 5)
+    run_at(graph, "12:10")
+    assert docs_counts(graph) == [2, 0, 0], "each run by itself, and no event twice"
+
+
+def test_no_event_is_counted_by_two_runs_even_after_a_restart(graph: Graph) -> None:
+    graph.add_rule(suppressed(from_="now-9m"))
+    graph.work()
+    sent(graph, "12:03", 1, 2, 3)
+    run_at(graph, "12:05")
+    other = graph.killed().open_up()
+    sent(other, "12:06", 4, 5)
+    run_at(other, "12:10")
+    assert docs_counts(other) == [2, 1]
+
+
+def test_repeats_go_to_the_alert_for_as_long_as_the_rule_says(graph: Graph) -> None:
+    graph.add_rule(suppressed("10m"))
+    graph.work()
+    sent(graph, "12:03", 1, 2)
+    run_at(graph, "12:05")
+    sent(graph, "12:06", 3, 4)
+    run_at(graph, "12:10")
+    (document,) = documents(graph)
+    assert document[f"{SUPPRESSION}.docs_count"] == 3
+    assert document[f"{SUPPRESSION}.start"] == "2026-11-23T12:03:00.000Z"
+    assert document[f"{SUPPRESSION}.end"] == "2026-11-23T12:06:00.000Z"
+    assert document["kibana.alert.last_detected"] == "2026-11-23T12:10:01.000Z"
+    assert document["kibana.alert.start"] == "2026-11-23T12:05:01.000Z"
+    assert graph.runs()[-1].metrics["folded"] == 1
+    sent(graph, "12:13", 5)
+    run_at(graph, "12:15")
+    assert docs_counts(graph) == [4], "to the very end of its time"
+    sent(graph, "12:18", 6)
+    run_at(graph, "12:20")
+    assert docs_counts(graph) == [4, 0]
+
+
+def test_repeats_are_folded_across_a_restart(graph: Graph) -> None:
+    graph.add_rule(suppressed("1h"))
+    graph.work()
+    sent(graph, "12:03", 1, 2)
+    run_at(graph, "12:05")
+    other = graph.killed().open_up()
+    sent(other, "12:06", 3, 4)
+    run_at(other, "12:10", "12:15")
+    assert docs_counts(other) == [3]
+
+
+def test_a_closed_alert_takes_no_repeats(graph: Graph) -> None:
+    graph.add_rule(suppressed("1h"))
+    graph.work()
+    sent(graph, "12:03", 1, 2)
+    run_at(graph, "12:05")
+    (first,) = graph.alerts()
+    set_status(graph, first.id, "acknowledged")
+    sent(graph, "12:06", 3)
+    run_at(graph, "12:10")
+    assert docs_counts(graph) == [2], "someone who looks at it stops nothing"
+    set_status(graph, first.id, "closed")
+    sent(graph, "12:12", 4)
+    run_at(graph, "12:15")
+    assert docs_counts(graph) == [2, 0]
+    assert graph.alerts()[0].status == "closed"
+
+
+def test_a_folded_run_that_is_done_again_changes_nothing(graph: Graph) -> None:
+    uuid = graph.add_rule(suppressed("1h"))
+    graph.work()
+    sent(graph, "12:03", 1, 2)
+    run_at(graph, "12:05")
+    sent(graph, "12:06", 3, 4)
+    run_at(graph, "12:10")
+    before = documents(graph)
+    graph.wall.go_to("12:20")
+    graph.service.scheduler.run_range(
+        uuid, start_ms=at("12:00") // 1000, end_ms=at("12:10") // 1000, by="test"
+    )
+    graph.work()
+    assert documents(graph) == before
+
+
+def test_thresholds_are_folded_by_their_groups(graph: Graph) -> None:
+    duration = {"duration": {"value": 1, "unit": "h"}}
+    graph.add_rule(threshold(2, alert_suppression=duration, from_="now-5m"))
+    graph.work()
+    sent(graph, "12:03", 1, 2)
+    run_at(graph, "12:05")
+    sent(graph, "12:06", 3, 4, 5)
+    run_at(graph, "12:10")
+    (document,) = documents(graph)
+    assert document[f"{SUPPRESSION}.terms"] == [{"field": "user.name", "value": "eve"}]
+    assert document[f"{SUPPRESSION}.docs_count"] == 4
+    sent(graph, "12:11", 6)
+    run_at(graph, "12:15")
+    assert docs_counts(graph) == [4]
+
+
+def test_sequences_are_folded_with_their_blocks(graph: Graph) -> None:
+    folding = {"group_by": ["user.name"], "duration": {"value": 1, "unit": "h"}}
+    graph.add_rule(eql(SEQUENCE, from_="now-10m", alert_suppression=folding))
+    graph.work()
+    sent(graph, "12:03", 1)
+    sent(graph, "12:03:10", 2, verb="delete")
+    run_at(graph, "12:05")
+    sent(graph, "12:06", 3)
+    sent(graph, "12:06:10", 4, verb="delete")
+    run_at(graph, "12:10", "12:15")
+    assert len(graph.alerts()) == 3
+    whole = next(each for each in documents(graph) if "kibana.alert.instance.id" in each)
+    assert whole[f"{SUPPRESSION}.docs_count"] == 1
+
+
+# --- as a scan ----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize(
+    "rule",
+    [
+        threshold(3, from_="now-9m"),
+        threshold(2, "user.name", "kubernetes.audit.verb", from_="now-5m"),
+        new_terms(new_terms_fields=["user.name", "kubernetes.audit.verb"], from_="now-7m"),
+        suppressed(from_="now-8m"),
+        eql(SEQUENCE, from_="now-10m"),
+    ],
+    ids=["threshold", "two fields", "new terms", "suppressed", "sequence"],
+)
+def test_a_service_alerts_as_a_scan_does(graph: Graph, rule: JsonObject, seed: int) -> None:
+    """Where events come when they happen, and whatever the process goes through."""
+    chance = random.Random(seed)
+    graph.add_rule(rule)
+    graph.work()
+    bodies: list[JsonObject] = []
+    now = graph
+    for number in range(60):
+        if chance.random() < 0.1:
+            now = now.killed().open_up()
+        now.wall.now_us += round(chance.expovariate(1 / (45 * SECOND_US)))
+        now.work()
+        person = {"username": chance.choice(["eve", "bob", "ann"]), "groups": []}
+        verb = chance.choice(["get", "get", "delete"])
+        body = audit(number, at_us=now.wall.now_us, user=person, verb=verb)
+        now.take([body])
+        bodies.append(body)
+    now.wall.now_us += 20 * MINUTE_US
+    now.work()
+    found = sorted(map(told, documents(now)))
+    assert found == sorted(map(told, scanned(now, bodies)))
+    assert found
+
+
+def scanned(graph: Graph, bodies: list[JsonObject]) -> list[JsonObject]:
+    """The alerts that a scan gives, those on single events of a sequence among them."""
+    watchers = graph.service.rulebook.lineup.watchers
+    scan = Scan([each.runnable for each in watchers], now_us=graph.wall())
+    for body in bodies:
+        scan.feed(Event(loads(json.dumps(body)), cluster=CLUSTER))
+    return [alert.document for alert in scan.finish()]
+
+
+def told(document: JsonObject) -> tuple[object, ...]:
+    """What does not hang on the few milliseconds that an event takes to arrive."""
+    parents = [each["id"] for each in document["kibana.alert.ancestors"]]
+    run = document["kibana.alert.rule.execution.uuid"]
+    counted = document.get(f"{SUPPRESSION}.docs_count", 0)
+    return run, parents, counted, json.dumps(document.get("kibana.alert.new_terms"))
