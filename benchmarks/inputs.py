@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import shutil
 import sys
 from collections.abc import Callable
@@ -11,10 +12,14 @@ from functools import cache
 from pathlib import Path
 
 from generate import MIB, Mix, compressed, write_file
+from keys import rule, write_keys
 from many import write_rules
 
 HERE = Path(__file__).parent
-SOURCES = ("cluster.py", "generate.py", "inputs.py", "many.py", "rare.py", "traffic.py")
+SOURCES = (
+    *("cluster.py", "generate.py", "inputs.py", "keys.py", "many.py", "rare.py"),
+    "traffic.py",
+)
 
 
 # A busy cluster on a bad day: sixty events a minute that some rule of forty matches. By its own
@@ -42,6 +47,13 @@ class Inputs:
         return self._made(
             f"{self.mib}m-every-line.log", lambda path: write_file(path, mix, mib=mib)
         )
+
+    def keys_log(self) -> Path:
+        """A quarter of the size is a million events."""
+        return self._made(f"{self.mib}m-keys.log", lambda path: write_keys(path, mib=self.mib / 4))
+
+    def keys_rule(self, kind: str) -> Path:
+        return self.text(json.dumps(rule(kind)), ".ndjson")
 
     def first(self, share: float) -> Path:
         """The beginning of the log, whole lines of it."""

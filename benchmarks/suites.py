@@ -14,6 +14,7 @@ from typing import IO
 
 import orjson
 from inputs import Inputs, count_lines
+from keys import KEYS
 from measure import Bar, Contender, memory_growth, rates, ratios
 from sql import count_query, parsed_queries
 
@@ -252,6 +253,25 @@ def every_line(inputs: Inputs) -> Suite:
     return Suite("every-line", about, [sieved, plain], bars, lambda: agree([sieved, plain]))
 
 
+def keys(inputs: Inputs) -> Suite:
+    log = inputs.keys_log()
+    events = count_lines(log)
+    plain, threshold, new_terms = (
+        scan(f"scan, {kind} rule", log, *with_rules(inputs.keys_rule(kind)), events=events)
+        for kind in ("query", "threshold", "new_terms")
+    )
+    return Suite(
+        "keys",
+        f"One filter that {events:,} events meet, of {KEYS:,} users: each event by itself, "
+        "counted by user, and users not seen before.",
+        [plain, threshold, new_terms],
+        [
+            Bar("threshold rule : query rule, time", ratios(threshold, plain), most=1.3),
+            Bar("new-terms rule : query rule, time", ratios(new_terms, plain), most=1.3),
+        ],
+    )
+
+
 def startup(inputs: Inputs) -> Suite:
     line = inputs.one_line()
     bare = Contender("python -c pass", [sys.executable, "-c", "pass"])
@@ -273,5 +293,6 @@ SUITES: dict[str, Callable[[Inputs], Suite]] = {
     "thousand": thousand,
     "scale": scale,
     "every-line": every_line,
+    "keys": keys,
     "startup": startup,
 }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Final
 
 from barrelman.cli.printing import printable
@@ -36,6 +37,7 @@ _TOLD_ELSEWHERE: Final = (
 )
 _PEOPLE: Final = ("user.", f"{AUDIT}.user.", "source.", f"{AUDIT}.sourceIPs")
 _MOST_REASONS: Final = 6
+_MOST_STEPS: Final = 12
 _MOST_CHARS: Final = 300
 
 
@@ -52,7 +54,8 @@ class Row:
     why: str
 
 
-def describe(alert: Alert) -> Row:
+def describe(alert: Alert, blocks: Sequence[Alert] = ()) -> Row:
+    """`blocks`: the alerts on the events of a sequence, whose shell the alert is."""
     document = alert.document
     time = str(document.get("kibana.alert.original_time") or document["@timestamp"])
     block = " (building block)" if "kibana.alert.building_block_type" in document else ""
@@ -61,10 +64,24 @@ def describe(alert: Alert) -> Row:
         severity=alert.severity,
         rule=_cell(alert.rule_name) + block,
         who=_cell(_who(document)),
-        what=_cell(_what(document, alert.event)),
+        what=_steps(blocks) if blocks else _cell(_what(document, alert.event)),
         where=_cell(_join(document, *_FROM)),
         why=_cell(_why(alert)),
     )
+
+
+def _steps(blocks: Sequence[Alert]) -> str:
+    """A line for each event: when, what, and who where that is not always the same."""
+    are_many = len({_who(block.document) for block in blocks}) > 1
+    lines = []
+    for block in blocks[:_MOST_STEPS]:
+        document = block.document
+        time = str(document.get("kibana.alert.original_time") or "")[11:19]
+        who = f"{_who(document)}: " if are_many else ""
+        lines.append(_cell(f"{time} {who}{_what(document, block.event)}".strip()))
+    if len(blocks) > _MOST_STEPS:
+        lines.append(f"and {len(blocks) - _MOST_STEPS} more")
+    return "\n".join(lines)
 
 
 def _cell(text: str) -> str:
@@ -118,6 +135,6 @@ def _why(alert: Alert) -> str:
     parts = []
     for name, value in told:
         shown = ("true" if value else "false") if isinstance(value, bool) else str(value)
-        parts.append(f"{name.removeprefix(f'{AUDIT}.')}: {shown}")
+        parts.append(f"{name.replace(f'{AUDIT}.', '', 1)}: {shown}")
     more = len(parts) - _MOST_REASONS
     return ", ".join(parts[:_MOST_REASONS]) + (f" and {more} more" if more > 0 else "")

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from itertools import islice
 from typing import IO, TYPE_CHECKING, Final, Protocol
 
 from barrelman.engine.decode import dumps, dumps_line
 
 if TYPE_CHECKING:
+    from barrelman.cli.describe import Row
     from barrelman.detection.alert import Alert
 
 # Rows drawn at a time: enough to be quick, few enough to be seen coming.
@@ -67,10 +68,20 @@ class TableSink:
         self._table = AlertTable(stream, width=width)
 
     def write(self, alerts: Iterable[Alert]) -> None:
-        rows = (self._describe(alert) for alert in alerts)
+        rows = self._rows(alerts)
         while batch := list(islice(rows, _ROWS)):
             self._table.write(batch)
             self._stream.flush()
+
+    def _rows(self, alerts: Iterable[Alert]) -> Iterator[Row]:
+        """A sequence is one row: its blocks come right before their shell."""
+        blocks: list[Alert] = []
+        for alert in alerts:
+            if alert.is_block:
+                blocks.append(alert)
+                continue
+            yield self._describe(alert, blocks)
+            blocks = []
 
     def close(self) -> None:
         self._stream.flush()
