@@ -30,7 +30,7 @@ from barrelman.query.ast import (
     Wild,
     Within,
 )
-from barrelman.query.lucene import MAX_NESTING, parse_lucene
+from barrelman.query.lucene import MAX_NESTING, notes_on_lucene, parse_lucene
 
 DATA = (Path(__file__).parent / "lucene_vectors.toml").read_text(encoding="utf-8")
 CASES: list[dict[str, Any]] = tomllib.loads(DATA)["case"]
@@ -192,6 +192,40 @@ def test_fields_that_the_text_names_are_renamed() -> None:
     assert node == And(
         (Is(Text("A"), Text("x")), Exists(Text("B")), Is(Text("d"), Text("c"))),
     )
+
+
+# --- what is hardly meant as it is read ---
+
+
+@pytest.mark.parametrize(
+    ("text", "noted"),
+    [
+        ("a OR f:b AND c", ["'a' adds"]),
+        ("a AND b OR (c d:e) OR NOT g", ["'(c d:e)' adds"]),
+        ("f:(+a b*^2)", ["'b*^2' adds"]),
+        ("f:a and g:b", ["'and' is a word"]),
+        ("f:a OR or", ["'or' is a word"]),
+        ("f:(new york)", ["'new york' is either word"]),
+        ("a b c", ["'a b' is either word", "'b c' is either word"]),
+        ("a b AND c", ["'a' adds"]),
+        ("a OR b AND c OR a", ["'a' adds"]),  # said once
+    ],
+)
+def test_what_is_hardly_meant_is_noted(text: str, noted: list[str]) -> None:
+    notes = notes_on_lucene(text)
+    assert len(notes) == len(noted)
+    assert all(note.startswith(start) for note, start in zip(notes, noted, strict=True))
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        *("", "a", "a OR b", "a AND b", "f:a g:b", "f:a b", 'a "b c"', "a b*", "a -b", "+a +b"),
+        *("(a OR b) AND c", 'f:"and"', "f:(a OR b)", "a b~1", "NOT a AND b", "a /b/", "a true"),
+    ],
+)
+def test_what_is_plain_is_not_noted(text: str) -> None:
+    assert notes_on_lucene(text) == []
 
 
 # --- against Lucene's own way of joining, clause by clause ---

@@ -16,7 +16,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Sequence
-from enum import Enum
 from itertools import groupby
 from typing import Final, NoReturn, TypeAlias
 from typing import Literal as Choice
@@ -24,7 +23,6 @@ from typing import Literal as Choice
 from barrelman.errors import QuerySyntaxError, place_in_text
 from barrelman.query.ast import (
     MATCH_ALL,
-    And,
     Boolean,
     Exists,
     FieldName,
@@ -32,8 +30,6 @@ from barrelman.query.ast import (
     Is,
     Near,
     Node,
-    Not,
-    Or,
     Pattern,
     Range,
     RangeOp,
@@ -44,6 +40,7 @@ from barrelman.query.ast import (
     Wild,
     Within,
 )
+from barrelman.query.lucenejoin import Joint, Operands, Sign, any_of
 from barrelman.records.frozen import frozen
 
 MAX_NESTING: Final = 30
@@ -67,7 +64,7 @@ _SUFFIX: Final = re.compile(rf"~(?P<amount>(?:[^{_NO_WORD}*?]|\\.)*+)", re.DOTAL
 _PIECE: Final = re.compile(
     r"\\u(?P<code>[0-9a-fA-F]{4})|\\(?P<plain>.)|(?P<wild>[*?])|[^\\*?]++", re.DOTALL
 )
-_JOINTS: Final = {"AND": "and", "&&": "and", "OR": "or", "||": "or"}
+_JOINTS: Final[dict[str, Joint]] = {"AND": "and", "&&": "and", "OR": "or", "||": "or"}
 _COMPARISON: Final = re.compile("[<>]=?")
 _OPS: Final[dict[str, RangeOp]] = {">": "gt", ">=": "gte", "<": "lt", "<=": "lte"}
 _EXISTS: Final = Text("_exists_")
@@ -91,10 +88,11 @@ def parse_lucene(
     return _Parser(text, names, default_operator == "and", rename).parse()
 
 
-class _Occur(Enum):
-    MUST = "must"
-    SHOULD = "should"
-    NOT = "must not"
+def notes_on_lucene(text: str) -> list[str]:
+    """What in a query that parses is hardly meant as it is read, inner brackets first."""
+    parser = _Parser(text, (), False, str)
+    parser.parse()
+    return list(dict.fromkeys(parser.notes))
 
 
 @frozen
@@ -115,9 +113,9 @@ class _Word:
 
 
 class _Parser:
-    """`position` is all that moves, and `depth` with it."""
+    """`position` is all that moves, and `depth` with it; `notes` gather."""
 
-    __slots__ = ("default_and", "depth", "names", "position", "rename", "text")
+    __slots__ = ("default_and", "depth", "names", "notes", "position", "rename", "text")
 
     def __init__(
         self,
@@ -132,6 +130,7 @@ class _Parser:
         self.rename = rename
         self.position = 0
         self.depth = 0
+        self.notes: list[str] = []
 
     def parse(self) -> Node:
         try:
@@ -167,35 +166,27 @@ class _Parser:
     # --- operands and how they are joined ---
 
     def query(self, field: FieldName | None) -> Node:
-        operands: list[tuple[_Occur, Node]] = []
-        joint = None
+        operands = Operands(default_and=self.default_and)
+        joint: Joint = None
         while True:
+            self.skip_space()
+            start = self.position
             sign = self.sign()
             node = self.operand(field)
-            if joint == "and" and operands[-1][0] is not _Occur.NOT:
-                operands[-1] = _Occur.MUST, operands[-1][1]
-            elif joint == "or" and self.default_and and operands[-1][0] is not _Occur.NOT:
-                operands[-1] = _Occur.SHOULD, operands[-1][1]
-            operands.append((self.occur(sign, joint), node))
+            operands.add(node, sign=sign, joint=joint, span=(start, self.position))
             if self.at_end() or self.at(")"):
-                return _combine(operands)
+                self.notes += operands.notes(self.text)
+                return operands.node()
             joint = self.joint()
 
-    def occur(self, sign: str, joint: str | None) -> _Occur:
-        if sign == "-":
-            return _Occur.NOT
-        if self.default_and:
-            return _Occur.SHOULD if joint == "or" else _Occur.MUST
-        return _Occur.MUST if sign == "+" or joint == "and" else _Occur.SHOULD
-
-    def joint(self) -> str | None:
+    def joint(self) -> Joint:
         word = self.word_here()
         joint = _JOINTS.get(word)
         if joint is not None:
             self.position += len(word)
         return joint
 
-    def sign(self) -> str:
+    def sign(self) -> Sign:
         """The `+`, `-`, `!` or NOT before an operand: "+", "-" or ""."""
         self.skip_space()
         if self.word_here() == "NOT":
@@ -294,14 +285,14 @@ class _Parser:
 
     def equal(self, field: FieldName | None, value: Value) -> Node:
         if field is None and self.names:
-            return _any_of([Is(name, value) for name in self.names])
+            return any_of([Is(name, value) for name in self.names])
         return Is(field, value)
 
     def pattern(self, field: FieldName | None, pattern: Pattern) -> Node:
         if pattern.is_star:
             if field is not None:
                 return Exists(field)
-            return _any_of([Exists(name) for name in self.names]) if self.names else MATCH_ALL
+            return any_of([Exists(name) for name in self.names]) if self.names else MATCH_ALL
         has_space = any(isinstance(token, str) and " " in token for token in pattern.tokens)
         if field is None and not self.names and has_space:
             # A pattern of no field is KQL's, whose spaces part it; here they were escaped.
@@ -384,7 +375,7 @@ class _Parser:
         pairs = zip(ops, (low, high), strict=True)
         bounds = tuple((op, text) for op, text in pairs if text.value != "*")
         names = (field,) if field is not None else self.names or (_ANY_NAME,)
-        return _any_of([_between(name, bounds) for name in names])
+        return any_of([_between(name, bounds) for name in names])
 
     def bound(self, start: int) -> Text:
         self.skip_space()
@@ -474,23 +465,6 @@ class _Parser:
     def refuse_exists(self, field: FieldName | None, what: str) -> None:
         if field == _EXISTS:
             self.fail(f"{what} is no field's name", hint="as in _exists_:user.name")
-
-
-def _combine(operands: list[tuple[_Occur, Node]]) -> Node:
-    """What must not hold is in the order of the text among what must."""
-    shoulds = [node for occur, node in operands if occur is _Occur.SHOULD]
-    others = [
-        Not(node) if occur is _Occur.NOT else node
-        for occur, node in operands
-        if occur is not _Occur.SHOULD
-    ]
-    if shoulds and all(occur is not _Occur.MUST for occur, _ in operands):
-        others.insert(0, _any_of(shoulds))
-    return others[0] if len(others) == 1 else And(tuple(others))
-
-
-def _any_of(nodes: Sequence[Node]) -> Node:
-    return nodes[0] if len(nodes) == 1 else Or(tuple(nodes))
 
 
 def _between(name: FieldName, bounds: tuple[tuple[RangeOp, Text], ...]) -> Node:
