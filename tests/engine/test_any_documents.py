@@ -85,6 +85,11 @@ def test_what_an_api_server_marks_is_an_audit_event(body: dict[str, Any]) -> Non
     ]
 
 
+def test_escapes_hide_no_audit_event() -> None:
+    line = json.dumps(AUDIT).replace("audit", "\\u0061udit")
+    assert told(line) == [(1, "audit", AUDIT)]
+
+
 def test_a_search_hit_is_its_source() -> None:
     hit = {"_index": "logs", "_id": "1", "_source": {"a": 1}}
     answer = {"took": 1, "hits": {"total": {"value": 2}, "hits": [hit, hit]}}

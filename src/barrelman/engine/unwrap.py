@@ -61,6 +61,10 @@ CARRIER_KEYS: Final = (
 )
 """Where log shippers put the line they carry, the likeliest first."""
 
+# Without any of these a line holds no audit event, and no search hit: `auditID`, `audit.k8s.io`,
+# `kubernetes.audit`; `_source`, `_id`, `_index`; or letters spelled as escapes.
+_MARKS: Final = re.compile(rb'audit|"_|\\u00')
+
 _find_object = re.compile(rb'\{[ \t]*+["}]').search
 _find_objects = re.compile(rb'\{[ \t]*+["}]').finditer
 _match_cri = re.compile(
@@ -89,6 +93,8 @@ def unwrap_any(value: Any, *, raw: bytes | None = None) -> Answer:
     Here only what an API server marks as its own is an audit event: a document may have a `verb`
     and a `user`, too.
     """
+    if raw is not None and type(value) is dict and not _MARKS.search(raw):
+        return [Event(value, True, raw)]
     answer = _unwrap_element(value, raw, _MAX_WRAPPERS)
     if any(map(_is_marked, answer)):
         return answer

@@ -27,8 +27,6 @@ from barrelman.records.frozen import frozen
 from barrelman.records.mapping import IndexMapping, merge_catalogues, parse_mapping
 from barrelman.settings.sources import Source, expand_sources, unreadable
 
-LANGUAGES: Final = ("kql", "lucene", "eql", "esql")
-
 _PARSERS: Final[dict[str, Callable[[str], Node | EqlQuery]]] = {
     "kql": parse_kql,
     "lucene": parse_lucene,
@@ -216,6 +214,10 @@ def _notes_on(
     other = _other_language(flags.query) if flags.language == "kql" else None
     if other is not None:
         notes.append(f"read as KQL, and it looks like {other}: --language {other.lower()}")
+    if flags.language == "lucene":
+        from barrelman.query.lucene import notes_on_lucene
+
+        notes += notes_on_lucene(flags.query)
     if mappings and None not in mappings and flags.language != "eql":
         catalogue = merge_catalogues([each.catalogue for each in mappings if each is not None])
         for name in question.fields():
