@@ -382,6 +382,7 @@ NOTES: list[tuple[dict[str, Any], str]] = [
     ({"max_signals": 5000}, "max_signals 5000 is lowered to 1000 a run"),
     ({"type": "saved_query", "saved_id": "s"}, "the rule's own copy runs"),
     ({"actions": [{"id": "i", "action_type_id": ".x", "params": {}}]}, "actions are not run"),
+    ({"language": "lucene", "query": "a:1 OR b:2 AND c:3"}, "query: 'a:1' adds nothing beside"),
 ]
 
 

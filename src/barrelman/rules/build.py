@@ -13,7 +13,7 @@ from barrelman.records.times import UNIT_MS, parse_date_math, parse_duration_ms
 from barrelman.rules.checks import check_together
 from barrelman.rules.filters import all_of
 from barrelman.rules.locate import Spot
-from barrelman.rules.queries import parse_filters, parse_queries
+from barrelman.rules.queries import notes_on_queries, parse_filters, parse_queries
 from barrelman.rules.rule import (
     ID_NAMESPACE,
     MAX_SIGNALS_CAP,
@@ -155,8 +155,8 @@ def _find_gaps(fields: JsonObject) -> list[UnsupportedError]:
 
 
 def _find_notes(rule: Rule, metadata: JsonObject | None) -> tuple[str, ...]:
-    """What is accepted and not applied."""
-    notes = []
+    """What is accepted and not applied, or not as it was probably meant."""
+    notes = notes_on_queries(rule)
     if rule.type == "saved_query" and rule.query:
         notes.append(f"the saved query '{rule.saved_id}' is not read: the rule's own copy runs")
     if rule.data_view_id is not None:

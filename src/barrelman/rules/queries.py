@@ -21,6 +21,7 @@ from barrelman.rules.locate import Spot
 
 if TYPE_CHECKING:
     from barrelman.query.eqltree import EqlQuery
+    from barrelman.rules.rule import Rule
 
 JsonObject: TypeAlias = dict[str, Any]
 
@@ -57,6 +58,20 @@ def parse_rule_eql(text: str) -> EqlQuery:
     query = parse_eql(text)
     check_eql(query, AUDIT_CATALOGUE, text=text)
     return query
+
+
+def notes_on_queries(rule: Rule) -> list[str]:
+    """What in a rule's queries is hardly meant as it is read."""
+    notes: list[str] = []
+    for name, text, language in (
+        ("query", rule.query, rule.language),
+        ("threat_query", rule.threat_query, rule.threat_language),
+    ):
+        if language == "lucene" and text:
+            from barrelman.query.lucene import notes_on_lucene
+
+            notes += [f"{name}: {note}" for note in notes_on_lucene(text)]
+    return notes
 
 
 def parse_queries(
