@@ -107,6 +107,11 @@ DSL: list[tuple[dict[str, Any], Node]] = [
         Nested(F, Nested(G, Exists(Text("x")))),
     ),
     ({"query_string": {"query": "*"}}, MATCH_ALL),
+    ({"query_string": {"query": ""}}, Not(MATCH_ALL)),
+    ({"query_string": {"query": "f:1 AND NOT g:*", "analyze_wildcard": True}},
+        And((Is(F, Text("1")), Not(Exists(G))))),
+    ({"query_string": {"query": "1 f:2", "default_field": "f", "default_operator": "AND"}},
+        And((Is(F, Text("1")), Is(F, Text("2"))))),
     ({"constant_score": {"filter": TERM_1}}, ONE),
 ]  # fmt: skip
 
@@ -177,7 +182,7 @@ def test_a_filter_is_translated(filter_: dict[str, Any], node: Node | None) -> N
 UNSUPPORTED: list[tuple[dict[str, Any], str]] = [
     ({"script": {}}, "'script' queries"),
     ({"regexp": {"f": "a.*"}}, "'regexp' queries"),
-    ({"query_string": {"query": "a:b"}}, "'query_string' queries (Lucene)"),
+    ({"query_string": {"query": "a:b", "phrase_slop": 1}}, "queries with phrase_slop"),
     ({"match": {"f": {"query": "a", "operator": "and"}}}, "'match' with operator 'and'"),
     ({"match": {"f": {"query": "a", "fuzziness": 1}}}, "'match' with fuzziness"),
     ({"match": {"f": {"query": "a", "type": "phrase_prefix"}}}, "of type 'phrase_prefix'"),

@@ -378,11 +378,12 @@ def _cut(field: FieldName | None, path: str) -> FieldName:
     raise UnsupportedError(f"'nested' at '{path}' with a field outside of it ({name}) in filters")
 
 
-def _parse_query_string(body: object, _level: _Level) -> Node:
-    text = _expect_object(body, "query_string").get("query")
-    if isinstance(text, str) and text.strip() in ("*", "*:*"):
-        return MATCH_ALL
-    raise UnsupportedError("'query_string' queries (Lucene) in filters")
+def _parse_query_string(body: object, level: _Level) -> Node:
+    from barrelman.rules.querystring import parse_query_string  # few filters hold one
+
+    node = parse_query_string(_expect_object(body, "query_string"), rename=str)
+    level.budget.spend(_size(node), f"filters of more than {MOST_NODES} clauses")
+    return node
 
 
 def _parse_constant_score(body: object, level: _Level) -> Node:

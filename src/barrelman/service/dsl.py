@@ -24,8 +24,8 @@ from barrelman.records.fields import AUDIT_CATALOGUE, Catalogue, FieldType
 from barrelman.records.frozen import frozen
 from barrelman.records.times import parse_date_math
 from barrelman.rules.filters import all_of, any_of, parse_filter
+from barrelman.rules.querystring import parse_query_string
 from barrelman.rules.schema import describe_value
-from barrelman.service.querystring import parse_query_string
 
 JsonObject: TypeAlias = dict[str, Any]
 

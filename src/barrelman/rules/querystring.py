@@ -1,4 +1,4 @@
-"""`query_string` of a search over alerts: what is said beside the text, which is Lucene's."""
+"""`query_string` of the query DSL: its text is Lucene's, and what may be said beside it."""
 
 from __future__ import annotations
 
@@ -6,9 +6,8 @@ from collections.abc import Callable, Mapping
 from typing import Any, Final
 
 from barrelman.errors import QuerySyntaxError, RuleError, UnsupportedError
-from barrelman.query.ast import And, Node, Not, Or
+from barrelman.query.ast import MATCH_ALL, And, Node, Not, Or
 from barrelman.query.lucene import parse_lucene
-from barrelman.rules.filters import MATCH_NONE
 from barrelman.rules.schema import describe_value
 
 Rename = Callable[[str], str]
@@ -38,7 +37,7 @@ def parse_query_string(body: Mapping[str, Any], *, rename: Rename) -> Node:
     if default not in ("and", "or"):
         raise RuleError("query_string.default_operator: expected 'and' or 'or'")
     if not text.strip():
-        return MATCH_NONE
+        return Not(MATCH_ALL)  # as Elasticsearch has it, unlike an empty query of a rule
     try:
         node = parse_lucene(
             text,
