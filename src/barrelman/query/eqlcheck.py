@@ -111,7 +111,9 @@ class _Check:
         if self.is_mapped(name) and name in self.catalogue.objects:
             self.fail(f"{name} is an object, no field", use.span, "name a field within it")
         if not self.catalogue.knows(name) and not use.optional:
-            hint = f"a field that need not be there is written ?{name}"
+            near = self.catalogue.nearest(name)
+            hint = f"did you mean {near}? " if near else ""
+            hint += f"a field that need not be there is written ?{name}"
             self.fail(f"the mapping has no field {name}", use.span, hint)
 
     def is_mapped(self, name: str) -> bool:
