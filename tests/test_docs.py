@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shlex
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -11,7 +12,7 @@ from pathlib import Path
 import click
 import pytest
 
-from barrelman.cli.main import cli
+from barrelman.cli.main import cli, run
 from barrelman.settings.rulefiles import read_pack
 
 ROOT = Path(__file__).parent.parent
@@ -46,6 +47,7 @@ def test_the_readme_names_every_option_of_scan_and_no_other() -> None:
 @pytest.mark.parametrize(
     ("command", "start", "end"),
     [
+        ("barrelman query", "## Query", "## Serve"),
         ("barrelman serve", "## Serve", "### Events in"),
         ("barrelman search", "| option of `barrelman search`", "### When rules run"),
     ],
@@ -64,6 +66,27 @@ def test_every_command_and_option_explains_itself(path: str) -> None:
     for parameter in command.params:
         if isinstance(parameter, click.Option):
             assert parameter.help, parameter.name
+
+
+def test_the_page_on_queries_names_every_option_and_no_other() -> None:
+    page = (ROOT / "docs" / "query.md").read_text()
+    assert set(re.findall(r"--[a-z][a-z-]+", page)) == set(
+        long_options(dict(commands(cli))["barrelman query"])
+    )
+
+
+def test_the_commands_on_queries_run_and_find_something(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(ROOT)
+    page = (ROOT / "docs" / "query.md").read_text()
+    asked = re.findall(r"(?m)^    (barrelman query .*(?:\n      .*)*)", page)
+    assert len(asked) >= 7
+    for command in asked:
+        assert run(shlex.split(command)[1:]) == 1, command
+        out, err = capsys.readouterr()
+        assert out
+        assert "malformed" not in err
 
 
 def test_exit_codes_stand_in_readme_and_help() -> None:

@@ -69,7 +69,14 @@ def test_the_version_loads_nothing(option: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "arguments", [["--help"], ["scan", "--help"], ["rules", "--help"], ["rules", "list", "--help"]]
+    "arguments",
+    [
+        ["--help"],
+        ["scan", "--help"],
+        ["query", "--help"],
+        ["rules", "--help"],
+        ["rules", "list", "--help"],
+    ],
 )
 def test_help_loads_the_command_line_alone(arguments: list[str]) -> None:
     code, modules = run(*arguments)
