@@ -40,8 +40,10 @@ def stored_rule(graph: Graph, uuid: str) -> rules_table.StoredRule:
         ({"enabled": False}, "disabled", ""),
         ({"query": "user.name:("}, "invalid", "query"),
         ({"query": "source.ip:x"}, "invalid", ""),
-        ({"language": "lucene", "query": "user.name:eve"}, "unsupported", "lucene"),
-        ({"type": "eql", "language": "eql", "query": "any where true"}, "unsupported", ""),
+        ({"language": "lucene", "query": "user.name:eve"}, "ready", ""),
+        ({"type": "eql", "language": "eql", "query": "any where true"}, "ready", ""),
+        ({"type": "eql", "language": "eql", "query": "any where"}, "invalid", ""),
+        ({"type": "esql", "language": "esql", "query": "FROM a"}, "unsupported", ""),
         ({"interval": "soon"}, "invalid", "interval"),
     ],
 )

@@ -424,7 +424,10 @@ def test_the_defaults_in_writing_are_the_defaults(tmp_path: Path) -> None:
     text = defaults_toml()
     assert taken(load(tmp_path, text)) == Config()
     plain = text.partition("#[[sinks]]")[0].replace('#data = "', f'#data = "{tmp_path}/')
-    for name in ("[[intake.clusters]]", "[[intake.files]]", "[[access.certificates]]"):
+    for name in (
+        *("[[intake.clusters]]", "[[intake.files]]"),
+        *("[[rules.indexes]]", "[[access.certificates]]"),
+    ):
         head, _, rest = plain.partition(f"#{name}")
         plain = head + rest[rest.index("\n\n") :]
     lines = [

@@ -24,7 +24,7 @@ from barrelman.store.events import EventStore
 from barrelman.store.memories import Memory
 
 if TYPE_CHECKING:
-    from barrelman.service.passes import Run
+    from barrelman.service.run import Run
 
 
 @dataclass

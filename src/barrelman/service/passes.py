@@ -10,42 +10,17 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Final
 
-from barrelman.detection.lineup import Lineup, Watcher
-from barrelman.service.alerting import Alerting, Allowance, Candidate, Outcome, RunKind
+from barrelman.detection.lineup import Lineup
+from barrelman.service.alerting import Alerting, Candidate, Outcome
 from barrelman.service.courses import Course, Operators, read_past
 from barrelman.service.judging import Judged, judge_frame
+from barrelman.service.run import Run
 from barrelman.store.events import EventStore
 
 _MOST_CANDIDATES: Final = 512
-
-
-@dataclass
-class Run:
-    """One execution of one rule: asked for, and then what came of it."""
-
-    watcher: Watcher
-    tick_ms: int
-    from_ms: int
-    to_ms: int
-    kind: RunKind
-    allowance: Allowance | None = None
-    matches: int = 0
-    alerts: int = 0
-    """New ones; others of its window were raised live or by another run."""
-    known: int = 0
-    folded: int = 0
-    """Findings that were counted to an alert of an earlier run."""
-    capped: int = 0
-    suppressed: int = 0
-    """Matches that the run itself folded into an alert on others."""
-    evicted: int = 0
-    """Groups or partial sequences let go of, because there were too many."""
-    warnings: list[str] = field(default_factory=list)
-    errors: list[str] = field(default_factory=list)
-    metrics: dict[str, float | int | dict[str, str]] = field(default_factory=dict)
 
 
 @dataclass
@@ -58,13 +33,6 @@ class PassCounts:
     search_ms: float = 0.0
     alert_ms: float = 0.0
     is_complete: bool = True
-
-
-def plan_run(watcher: Watcher, tick_ms: int, kind: RunKind) -> Run:
-    """A run at that time; it never reads what arrives after it. May raise TimeError."""
-    from_ms, to_ms = watcher.window_ms(tick_ms)
-    allowance = Allowance(watcher.cap) if kind == "manual" else None
-    return Run(watcher, tick_ms, from_ms, min(to_ms, tick_ms), kind, allowance)
 
 
 def run_pass(

@@ -19,8 +19,8 @@ from barrelman.detection.lineup import Lineup, Watcher
 from barrelman.errors import TimeError
 from barrelman.records.times import format_instant
 from barrelman.service.judging import Judged, judge_frame
-from barrelman.service.passes import Run, plan_run
 from barrelman.service.rulebook import RuleBook
+from barrelman.service.run import Run, plan_run
 from barrelman.store.events import EventStore
 
 JsonObject: TypeAlias = dict[str, Any]

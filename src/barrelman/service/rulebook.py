@@ -9,18 +9,20 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Callable
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias
 
-from barrelman.detection.judge import RunnableRule
+from barrelman.detection.judge import RunnableRule, runnable_rule
 from barrelman.detection.lineup import Lineup, Watcher
 from barrelman.engine.decode import dumps, dumps_line
+from barrelman.query.ast import Node
 from barrelman.records.frozen import frozen
 from barrelman.records.times import format_instant
-from barrelman.rules.assign import assign_exceptions, rule_predicate
+from barrelman.rules.assign import assign_exceptions
 from barrelman.rules.exceptions import ExceptionSet, ValueList, merge_sets
 from barrelman.rules.load import LoadResult, load_exceptions, load_rules
-from barrelman.rules.rule import LoadedRule
-from barrelman.service.rulesync import FileRules, SyncReport, params_of, sync_rules
+from barrelman.rules.rule import LoadedRule, Rule
+from barrelman.service.rulesync import FileRules, Indexes, SyncReport, params_of, sync_rules
 from barrelman.store import exceptions as exceptions_table
 from barrelman.store import rules as rules_table
 from barrelman.store.database import Database
@@ -114,6 +116,8 @@ class RuleBook:
         self._statuses: dict[str, RuleStatus] = {}
         self._known: dict[str, tuple[bytes, LoadedRule]] = {}
         self._watchers: dict[str, Watcher] = {}
+        self._matching: dict[str, tuple[Rule, Node | None, Indexes | None, RunnableRule]] = {}
+        """Rules of indicators, with what they were made of: to make them takes long."""
         self.lineup = Lineup([])
         self.notes: tuple[str, ...] = ()
         """What is to be said of files and exception lists."""
@@ -169,8 +173,11 @@ class RuleBook:
             given=self._files.given,
             exported=merge_sets([exported, self._files.exported]),
         )
-        node = rule_predicate(loaded.rule, exceptions=assigned.exceptions.get(loaded.rule.rule_id))
-        return loaded, Watcher(RunnableRule(loaded.rule, node), most_signals=self._most_signals)
+        exceptions = assigned.exceptions.get(loaded.rule.rule_id)
+        runnable = self._runnable(loaded.rule.uuid, loaded.rule, exceptions)
+        if runnable is None:
+            return replace(loaded, status="unsupported", reason=_no_index(loaded.rule)), None
+        return loaded, Watcher(runnable, most_signals=self._most_signals)
 
     # --- inside ---
 
@@ -183,6 +190,21 @@ class RuleBook:
         loaded = read_rule(props)
         self._known[stored.id] = (text, loaded)
         return loaded
+
+    def _runnable(self, rule_uuid: str, rule: Rule, exceptions: Node | None) -> RunnableRule | None:
+        """None: an index with its indicators is not there."""
+        if rule.type != "threat_match":
+            return runnable_rule(rule, exceptions=exceptions)
+        indexes = self._files.indexes
+        known = self._matching.get(rule_uuid)
+        if known is not None and known[:2] == (rule, exceptions) and known[2] is indexes:
+            return known[3]
+        documents = None if indexes is None else indexes.matching(rule.threat_index)
+        if documents is None:
+            return None
+        made = runnable_rule(rule, exceptions=exceptions, documents=documents)
+        self._matching[rule_uuid] = (rule, exceptions, indexes, made)
+        return made
 
     def _settle(self, entries: list[Entry], exported: ExceptionSet) -> None:
         rules = [each.loaded.rule for each in entries if each.loaded.rule is not None]
@@ -198,8 +220,12 @@ class RuleBook:
             if not stored.enabled:
                 statuses[stored.id] = RuleStatus("disabled", "", notes)
                 continue
-            node = rule_predicate(loaded.rule, exceptions=assigned.exceptions.get(stored.rule_id))
-            runnable = RunnableRule(loaded.rule, node)
+            exceptions = assigned.exceptions.get(stored.rule_id)
+            runnable = self._runnable(stored.id, loaded.rule, exceptions)
+            if runnable is None:
+                reason = _no_index(loaded.rule)
+                statuses[stored.id] = RuleStatus("unsupported", reason, notes)
+                continue
             watcher = self._watchers.get(stored.id)
             if watcher is None or watcher.runnable != runnable:
                 watcher = Watcher(runnable, most_signals=self._most_signals)
@@ -207,6 +233,7 @@ class RuleBook:
             statuses[stored.id] = RuleStatus("ready", "", notes)
         kept = {each.stored.id for each in entries}
         self._known = {key: value for key, value in self._known.items() if key in kept}
+        self._matching = {key: value for key, value in self._matching.items() if key in watchers}
         self._entries = {each.stored.id: each for each in entries}
         self._statuses = statuses
         if list(watchers.values()) != list(self.lineup.watchers):
@@ -216,6 +243,11 @@ class RuleBook:
         self._watchers = watchers
         for error in assigned.errors:
             _LOG.warning("%s", error.oneline())
+
+
+def _no_index(rule: Rule) -> str:
+    names = ", ".join(rule.threat_index) or "any index"
+    return f"its indicators are in {names}, and no index of that name is configured"
 
 
 def _read_all(connection: Connection) -> tuple[list[StoredRule], ExceptionSet]:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias
+from typing import TYPE_CHECKING, Any, Final, Literal, Protocol, TypeAlias
 
 from barrelman.records.frozen import frozen
 from barrelman.rules.exceptions import ExceptionSet
@@ -37,6 +37,16 @@ RESPONSE_ONLY: Final = (
 """What a stored rule has as columns, and not among its params."""
 
 
+class Indexes(Protocol):
+    """Indexes that are files: what rules of indicators look into."""
+
+    def matching(self, patterns: Sequence[str]) -> Sequence[tuple[str, str, JsonObject]] | None:
+        """Index, id and content of each document of the indexes that such patterns name.
+
+        None where they name none.
+        """
+
+
 @frozen
 class FileRules:
     """What the operator's files and the pack hold; a broken rule is an invalid one among them.
@@ -51,6 +61,8 @@ class FileRules:
     problems: Sequence[str] = ()
     unread: Sequence[str] = ()
     """Files and folders that could not be read: what was known of them stands."""
+    indexes: Indexes | None = None
+    """As long as their files are the same, the very same object."""
 
 
 @dataclass

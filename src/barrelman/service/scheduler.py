@@ -25,8 +25,9 @@ from barrelman.errors import BarrelmanError, StoreError, UsageError
 from barrelman.records.times import format_instant
 from barrelman.service.alerting import Alerting, RunKind
 from barrelman.service.courses import Operators
-from barrelman.service.passes import PassCounts, Run, plan_run, run_pass
+from barrelman.service.passes import PassCounts, run_pass
 from barrelman.service.rulebook import RuleBook
+from barrelman.service.run import Run, plan_run
 from barrelman.store import meta
 from barrelman.store import rules as rules_table
 from barrelman.store import runs as runs_table

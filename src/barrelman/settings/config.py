@@ -24,6 +24,7 @@ GIB: Final = 1024 * MIB
 DAY_SECONDS: Final = 86_400
 
 _CLUSTER = re.compile(r"[A-Za-z0-9._-]{1,100}", re.ASCII)
+_NO_INDEX = re.compile(r"[\s,*?\"'<>|/\\]")
 _HOST = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9.-]{0,252}[A-Za-z0-9])?", re.ASCII)
 
 
@@ -52,6 +53,12 @@ def _no_cluster(value: str) -> str | None:
     if _CLUSTER.fullmatch(value):
         return None
     return "is not a cluster's name: letters, digits, '.', '_' and '-', at most 100"
+
+
+def _no_index(value: str) -> str | None:
+    if value and not _NO_INDEX.search(value):
+        return None
+    return "is not an index's name: no blanks, commas, quotes, '*' and '?'"
 
 
 def split_listen(value: str) -> tuple[str, int]:
@@ -195,6 +202,23 @@ class IntakeConfig:
 
 
 @frozen
+class IndexConfig:
+    """An index that rules may name beside the events: indicators, for those that match them.
+
+    Its documents are JSON objects, one a line; a search hit is the document that it holds. Files
+    may be compressed, and tables of one name add up. When a file changes, all are read again.
+    """
+
+    name: str = key.text(
+        "",
+        "Its name, to which index patterns of rules are held.",
+        check=_no_index,
+        is_required=True,
+    )
+    paths: tuple[str, ...] = key.paths("Files, folders and patterns.", is_required=True)
+
+
+@frozen
 class RulesConfig:
     """Which rules there are at start; those of the API come on top."""
 
@@ -202,6 +226,7 @@ class RulesConfig:
     pack: bool = key.switch(True, "Load the shipped rules.")
     all_rules: bool = key.switch(False, "Load deprecated and non-production rules of folders, too.")
     exceptions: tuple[str, ...] = key.paths("Files of exception lists and items.")
+    indexes: tuple[IndexConfig, ...] = key.tables(IndexConfig, "Indexes that are files.")
     reload_seconds: float = key.seconds(
         5, "How often is looked whether the files have changed; 0 never looks."
     )

@@ -23,12 +23,14 @@ from barrelman.service.watchdogs import WatchdogOptions
 from barrelman.settings.config import Config, FilesConfig
 from barrelman.settings.configchecks import read_template
 from barrelman.settings.follow import Follower
+from barrelman.settings.indexes import Indexes, read_index
 from barrelman.settings.rulefiles import (
     RULE_SUFFIXES,
     read_exception_files,
     read_pack,
     read_rule_paths,
 )
+from barrelman.settings.sources import expand_sources
 from barrelman.sinks.address import settings_of, unique_names
 from barrelman.sinks.opening import open_sink
 from barrelman.sinks.options import SinkSettings
@@ -177,6 +179,8 @@ class RuleFiles:
         self._rules = config.rules
         self._pack = read_pack() if config.rules.pack else None
         self._stamps: frozenset[_Stamp] = frozenset()
+        self._index_stamps: frozenset[_Stamp] = frozenset()
+        self._indexes = Indexes()
 
     def read(self) -> FileRules:
         """What they hold now. What cannot be read is said among the problems."""
@@ -185,6 +189,7 @@ class RuleFiles:
         lists, errors, skipped = read_exception_files(self._rules.exceptions)
         problems = [error.oneline() for error in (*given.errors, *errors)]
         problems += [f"{each.path}:{each.line}: {each.reason}" for each in skipped]
+        problems += [error.oneline() for error in self._read_indexes().errors]
         return FileRules(
             pack=self._pack.rules if self._pack is not None else (),
             files=given.rules,
@@ -196,20 +201,49 @@ class RuleFiles:
                 for error in given.errors
                 if isinstance(error, InputError) and error.place.path is not None
             ],
+            indexes=self._indexes,
         )
 
     def have_changed(self) -> bool:
         """Whether a file came, went or was written since they were read."""
-        return frozenset(self._look()) != self._stamps
+        return (
+            frozenset(self._look()) != self._stamps
+            or frozenset(self._look_at_indexes()) != self._index_stamps
+        )
+
+    def _read_indexes(self) -> Indexes:
+        """Anew where a file of them has changed: they may be large."""
+        stamps = frozenset(self._look_at_indexes())
+        if stamps != self._index_stamps or not self._indexes.documents:
+            self._index_stamps = stamps
+            before, self._indexes = self._indexes, Indexes()
+            for each in self._rules.indexes:
+                for path in each.paths:
+                    read_index(each.name, path, self._indexes)
+            for name, documents in self._indexes.documents.items():
+                if not documents and self._indexes.errors:
+                    # A file that is being replaced: what was known of it stands.
+                    documents += before.documents.get(name, ())
+        return self._indexes
+
+    def _look_at_indexes(self) -> Iterator[_Stamp]:
+        for each in self._rules.indexes:
+            for source in expand_sources(each.paths):
+                if not isinstance(source, InputError) and source.path is not None:
+                    yield from _stamps_of(Path(source.path))
 
     def _look(self) -> Iterator[_Stamp]:
         for path in (*self._rules.paths, *self._rules.exceptions):
             for each in _files_below(Path(path)):
-                try:
-                    found = each.stat()
-                except OSError:
-                    continue
-                yield _Stamp(str(each), found.st_mtime_ns, found.st_size, found.st_ino)
+                yield from _stamps_of(each)
+
+
+def _stamps_of(path: Path) -> Iterator[_Stamp]:
+    try:
+        found = path.stat()
+    except OSError:
+        return
+    yield _Stamp(str(path), found.st_mtime_ns, found.st_size, found.st_ino)
 
 
 def _files_below(path: Path) -> Iterator[Path]:
