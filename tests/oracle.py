@@ -2,7 +2,7 @@
 
 An event becomes the Elastic document its data stream would hold; the document becomes a list of
 (field, value) pairs; a query is asked of those pairs. Nothing is compiled, planned or shared
-with the engine except the tree, the catalogue of types and the reading of dates.
+with the engine except the tree, the catalogue of types and the reading of dates and versions.
 """
 
 from __future__ import annotations
@@ -15,6 +15,9 @@ from decimal import ROUND_DOWN, Decimal
 from ipaddress import IPv4Address, IPv6Address, ip_address
 from typing import Any, TypeAlias
 
+from expressionoracle import is_met
+from textoracle import are_near, is_within, matches_regexp
+
 from barrelman.errors import TimeError
 from barrelman.query.ast import (
     And,
@@ -23,9 +26,11 @@ from barrelman.query.ast import (
     Compare,
     Exists,
     FieldName,
+    Fuzzy,
     Holds,
     Is,
     MatchAll,
+    Near,
     Nested,
     Node,
     Not,
@@ -34,6 +39,7 @@ from barrelman.query.ast import (
     Or,
     Pattern,
     Range,
+    RegExp,
     Suits,
     Text,
     Value,
@@ -43,11 +49,13 @@ from barrelman.query.ast import (
 from barrelman.records.event import Event
 from barrelman.records.fields import Catalogue, FieldType
 from barrelman.records.times import format_instant, parse_date_math, parse_instant_us
+from barrelman.records.versions import version_key
 
 Scalar: TypeAlias = str | int | float | bool
 Json: TypeAlias = Any
 TEXT = FieldType.TEXT
-TEXTUAL = (FieldType.KEYWORD, FieldType.FLATTENED, FieldType.TEXT)
+WHOLE = (FieldType.KEYWORD, FieldType.FLATTENED, FieldType.VERSION)
+TEXTUAL = (*WHOLE, FieldType.TEXT)
 
 
 # --- from an event to (field, value) pairs --------------------------------------------------
@@ -296,8 +304,10 @@ class _Judge:
                     self.lies(kind, found, op, literal)
                     for kind, found in self.values(field, scope, prefix)
                 )
-            case Compare() | Suits() | Holds() | Range():
-                raise NotImplementedError(node)
+            case Compare() | Suits() | Holds():
+                return is_met(node, self, scope, prefix)
+            case _:
+                raise AssertionError(node)
 
     def values(
         self, field: FieldName | None, scope: Json, prefix: str
@@ -362,13 +372,15 @@ class _Judge:
                     self.fits_clause(kind, found, clause) for clause in _clauses(value.tokens)
                 )
             return self.fits_pattern(kind, found, value)
+        if isinstance(value, RegExp | Fuzzy | Near):
+            return self.nearly(kind, found, value)
         if isinstance(value, Boolean):
             literal, quoted = ("true" if value.value else "false"), False
         elif isinstance(value, Text):
             literal, quoted = value.value, value.quoted
         else:
-            raise NotImplementedError(value)
-        if kind in (FieldType.KEYWORD, FieldType.FLATTENED):
+            raise AssertionError(value)
+        if kind in WHOLE:
             return _text(found) == literal
         if kind is FieldType.TEXT:
             return _text_matches(_text(found), literal, quoted=quoted)
@@ -401,7 +413,7 @@ class _Judge:
         if isinstance(value, Boolean):
             return kind in (None, *TEXTUAL) and found is value.value
         if not isinstance(value, Text):
-            raise NotImplementedError(value)
+            return self.nearly(FieldType.KEYWORD if kind is TEXT else kind, found, value)
         if kind is FieldType.DATE:
             return self.is_on(_as_date(found), value.value)
         if kind is FieldType.IP:
@@ -419,8 +431,42 @@ class _Judge:
             return self.lies_in_time(_as_date(found), op, literal)
         if kind is FieldType.IP:
             return _lies_in_addresses(found, op, literal)
+        if kind is FieldType.VERSION:
+            return _lies(version_key(_text(found)), op, version_key(literal))
         text = self.text_at(kind, found)
         return text is not None and _lies(_bytes(text), op, _bytes(literal))
+
+    def nearly(self, kind: FieldType | None, found: Scalar, value: Value) -> bool:
+        """What is nearly so is asked of a whole value, on a text field of its words."""
+        if isinstance(value, Near):
+            if kind is TEXT:
+                return are_near(words(value.text), words(_text(found)), value.slop)
+            return self.equals(kind, found, Text(value.text, quoted=True), free=False)
+        if kind is not TEXT and self.text_at(kind, found) is None:
+            return False
+        candidates = words(_text(found)) if kind is TEXT else [_text(found)]
+        if isinstance(value, RegExp):
+            return any(
+                matches_regexp(value.source, text, ignore_case=value.ignore_case)
+                for text in candidates
+            )
+        assert isinstance(value, Fuzzy)
+        wanted = value.text.lower() if kind is TEXT else value.text
+        return any(is_within(wanted, text, value.edits) for text in candidates)
+
+    def truth_of(self, found: Scalar) -> bool | None:
+        return _as_boolean(found)
+
+    def address_of(self, found: Scalar) -> str | None:
+        """An address as Elasticsearch writes it."""
+        if address_number(found) is None:
+            return None
+        address = ip_address(str(found))
+        mapped = address.ipv4_mapped if isinstance(address, IPv6Address) else None
+        return str(mapped or address)
+
+    def is_in_network(self, found: Scalar, network: str) -> bool:
+        return _is_in_network(found, network)
 
     def number_at(self, kind: FieldType | None, found: Scalar) -> Decimal | None:
         """The number that a value is for a field of that type."""
@@ -460,7 +506,7 @@ class _Judge:
         return self.equals(kind, found, Text("".join(map(str, clause))), free=True)
 
     def fits_pattern(self, kind: FieldType | None, found: Scalar, value: Pattern) -> bool:
-        if kind in (None, FieldType.KEYWORD, FieldType.FLATTENED):
+        if kind in (None, *WHOLE):
             if kind is None and not isinstance(found, str):
                 return False
             return matches_pattern(value.tokens, _text(found), ignore_case=value.ignore_case)
@@ -478,6 +524,8 @@ class _Judge:
             return self.lies_in_time(_as_date(found), op, literal)
         if kind is FieldType.IP:
             return _lies_in_addresses(found, op, literal)
+        if kind is FieldType.VERSION:
+            return _lies(version_key(_text(found)), op, version_key(literal))
         if kind is FieldType.TEXT:
             return any(_lies(word.encode(), op, _bytes(literal)) for word in words(_text(found)))
         if _is_number(found) and number_in(literal) is not None:

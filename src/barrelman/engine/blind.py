@@ -8,7 +8,21 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from barrelman.query.ast import And, Exists, Is, Nested, Node, Or, Range, Text, Within
+from barrelman.query.ast import (
+    And,
+    Compare,
+    Exists,
+    Holds,
+    Is,
+    Nested,
+    Node,
+    Or,
+    Range,
+    Suits,
+    Text,
+    Within,
+)
+from barrelman.query.operands import fields_needed
 
 Absence = Callable[[str], str | None]
 """Why a field cannot occur, or None where it can."""
@@ -32,6 +46,9 @@ def impossible(node: Node, absent: Absence, *, prefix: str = "") -> str | None:
         case Nested(Text() as path, child):
             name = prefix + path.value
             return absent(name) or impossible(child, absent, prefix=f"{name}.")
+        case Compare() | Suits() | Holds():
+            reasons = (absent(prefix + field.value) for field in fields_needed(node))
+            return next((reason for reason in reasons if reason is not None), None)
         case _:
             return None
 

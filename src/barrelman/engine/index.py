@@ -18,7 +18,10 @@ from typing import Any, Final, TypeAlias
 from barrelman.engine.compile import Leaf, Predicate, compile_raw
 from barrelman.query.ast import (
     And,
+    Compare,
     Exists,
+    FieldValue,
+    Holds,
     Is,
     Nested,
     Node,
@@ -26,9 +29,11 @@ from barrelman.query.ast import (
     Or,
     Pattern,
     Range,
+    Suits,
     Text,
     Within,
 )
+from barrelman.query.operands import fields_needed, operands_of
 from barrelman.records.event import Event, JsonObject
 from barrelman.records.fields import AUDIT, Catalogue, FieldType
 from barrelman.records.frozen import frozen
@@ -301,6 +306,9 @@ def _needed_members(node: Node) -> frozenset[str]:
         ) if name.startswith(f"{AUDIT}."):
             member = name.removeprefix(f"{AUDIT}.").partition(".")[0]
             return frozenset([member]) & frozenset(OPTIONAL_MEMBERS)
+        case Compare() | Suits() | Holds():
+            fields = fields_needed(node)
+            return frozenset().union(*(_needed_members(Exists(field)) for field in fields))
     return frozenset()
 
 
@@ -315,7 +323,7 @@ def _conjuncts(node: Node) -> Iterator[Node]:
 def _only_field(node: Node, catalogue: Catalogue) -> _Field | None:
     """The field of which alone a condition speaks, where a table can answer it."""
     found: set[_Field | None] = set()
-    pending = [node]
+    pending: list[Node | FieldValue] = [node]
     while pending:
         each = pending.pop()
         match each:
@@ -325,8 +333,10 @@ def _only_field(node: Node, catalogue: Catalogue) -> _Field | None:
                 pending.append(child)
             case Is(Text(name), value) if not (isinstance(value, Pattern) and value.is_star):
                 found.add(_field_of(name, catalogue))
-            case Range(Text(name)) | Within(Text(name)):
+            case Range(Text(name)) | Within(Text(name)) | FieldValue(Text(name)):
                 found.add(_field_of(name, catalogue))
+            case Compare() | Suits() | Holds():
+                pending.extend(operands_of(each))
             case _:
                 return None
     return found.pop() if len(found) == 1 else None

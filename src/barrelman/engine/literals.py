@@ -21,25 +21,33 @@ from barrelman.query.ast import (
     And,
     Before,
     Boolean,
+    Call,
     Compare,
+    Constant,
     Exists,
     FieldName,
+    FieldValue,
+    Fuzzy,
     Holds,
     Is,
     MatchAll,
+    Near,
     Nested,
     Node,
     Not,
     Null,
+    Number,
     Or,
     Pattern,
     Range,
+    RegExp,
     Suits,
     Text,
     Value,
     Wild,
     Within,
 )
+from barrelman.query.operands import fields_needed
 from barrelman.query.typecheck import NUMBER
 from barrelman.records.addresses import parse_span
 from barrelman.records.fields import (
@@ -76,6 +84,12 @@ _RAW_NAMES: Final = frozenset(
         "related.user",
     }
 )
+# EQL's functions that are patterns: what stands before the text and behind it.
+_PATTERNS: Final[dict[str, tuple[tuple[Wild, ...], tuple[Wild, ...]]]] = {
+    "startswith": ((), (Wild.RUN,)),
+    "endswith": ((Wild.RUN,), ()),
+    "stringcontains": ((Wild.RUN,), (Wild.RUN,)),
+}
 _DECISIONS: Final = {"success": "allow", "failure": "forbid"}
 # Read from the finished document, where keys and values may be other ones than on the line.
 _CHANGED: Final = ("", "requestObject", "responseObject", "annotations")
@@ -149,17 +163,30 @@ class _Deriving:
                 return self._exists(target)
             case Is(None, _):
                 return Need(reasons=("free text may stand in any field",))
-            case Is(target, value) if target is not None:
-                return self._leaf(target, value)
+            case Is(target, value, exact) if target is not None:
+                return self._leaf(target, value, exact=exact)
             case Range(target) | Within(target):
                 return self._leaf(target, None)
             case Exists(target):
                 return self._exists(target)
+            case Holds(Call(function, (FieldValue(target), Constant(str(text))), ignore_case)) if (
+                function in _PATTERNS
+            ):
+                before, behind = _PATTERNS[function]
+                pattern = Pattern((*before, text, *behind), ignore_case)
+                return self._leaf(target, pattern, exact=True)
             case Compare() | Suits() | Holds():
-                return Need(reasons=("it is computed from fields",))
+                return self._computed(node)
         raise AssertionError(node)
 
-    def _leaf(self, target: FieldName, value: Value | None) -> Need:
+    def _computed(self, node: Compare | Suits | Holds) -> Need:
+        """A condition that is null, and so not met, without its fields."""
+        needs = [self._leaf(field, None) for field in fields_needed(node)]
+        return (
+            _all_of(needs) if needs else Need(reasons=("it may be met where fields are missing",))
+        )
+
+    def _leaf(self, target: FieldName, value: Value | None, *, exact: bool = False) -> Need:
         """Some value of the field meets a test; `value` where that test is to equal it."""
         if isinstance(target, Pattern):
             return Need(reasons=("a wildcard names its field",))
@@ -168,19 +195,21 @@ class _Deriving:
         name = self._prefix + target.value
         kind = self._catalogue.type_of(name)
         if not self._prefix and not name.startswith(f"{AUDIT}."):
-            return self._ecs_leaf(name, kind, value)
+            return self._ecs_leaf(name, kind, value, exact=exact)
         if self._is_changed(name):
             return Need(reasons=(f"{name} is made by the pipeline",))
         # A flattened field is also read where only a longer dotted key tells of it.
         key = _key_pieces(name, is_end=kind is not FieldType.FLATTENED)
-        return _both(_values_need(name, kind, value), key)
+        return _both(_values_need(name, kind, value, exact=exact), key)
 
-    def _ecs_leaf(self, name: str, kind: FieldType | None, value: Value | None) -> Need:
+    def _ecs_leaf(
+        self, name: str, kind: FieldType | None, value: Value | None, *, exact: bool
+    ) -> Need:
         if name == "event.outcome" and isinstance(value, Text) and value.value in _DECISIONS:
             value = Text(_DECISIONS[value.value])
         elif name not in _RAW_NAMES:
             return Need(reasons=(f"{name} is made by the pipeline",))
-        return _values_need(name, kind, value)
+        return _values_need(name, kind, value, exact=exact)
 
     def _exists(self, target: FieldName) -> Need:
         if isinstance(target, Pattern):
@@ -240,26 +269,42 @@ def _key_pieces(name: str, *, is_end: bool) -> list[bytes]:
     ]
 
 
-def _values_need(name: str, kind: FieldType | None, value: Value | None) -> Need:
+def _values_need(name: str, kind: FieldType | None, value: Value | None, *, exact: bool) -> Need:
     """The need of equalling `value`, where that must be a JSON string."""
     if value is None:
         return Need(reasons=(f"{name} is compared, not equalled",))
     if isinstance(value, Boolean | Null):
         return Need(reasons=(f'{name} may be spelled true, or "true"',))
+    if isinstance(value, Number):
+        return Need(reasons=(f"{value.value} may be spelled in several ways",))
+    if exact and kind is FieldType.TEXT:
+        kind = FieldType.KEYWORD  # it is compared whole
     if kind not in (None, FieldType.KEYWORD, FieldType.FLATTENED):
         return Need(reasons=(f"a value of type {kind.value} has many spellings",))
-    if isinstance(value, Text):
-        return _text_need(name, kind, value.value)
-    if isinstance(value, Pattern):
-        return _pattern_need(name, kind, value)
-    return Need(reasons=(f"a value of {name} has many spellings",))
+    match value:
+        case Text(text):
+            return _text_need(name, kind, text, exact=exact)
+        case Near(text):
+            return _text_need(name, kind, text, exact=False)
+        case Pattern():
+            return _pattern_need(name, kind, value)
+        case RegExp():
+            return _regexp_need(name, value)
+        case Fuzzy():
+            return Need(reasons=(f"{name} need only be nearly {value.text!r}",))
 
 
-def _text_need(name: str, kind: FieldType | None, text: str) -> Need:
+def _text_need(name: str, kind: FieldType | None, text: str, *, exact: bool) -> Need:
+    if exact and kind is None:
+        return _spelled_need(name, text)  # only a JSON string equals a text
     if _may_be_no_string(text):
         return Need(reasons=(f"{text!r} may be a number or a word of JSON",))
     if kind is None and (_DATELIKE.match(text) or parse_span(text) is not None):
         return Need(reasons=(f"{text!r} may be a date or an address, which have many spellings",))
+    return _spelled_need(name, text)
+
+
+def _spelled_need(name: str, text: str) -> Need:
     found = pieces(text, is_start=True, is_end=True, unsafe=_UNSAFE)
     if not found:
         return Need(reasons=(f"the value of {name} holds nothing that is always spelled alike",))
@@ -280,6 +325,24 @@ def _pattern_need(name: str, kind: FieldType | None, pattern: Pattern) -> Need:
     if not found:
         return Need(reasons=(f"the pattern for {name} holds no piece of {_SHORTEST} characters",))
     return Need(tuple(frozenset([piece]) for piece in found))
+
+
+def _regexp_need(name: str, value: RegExp) -> Need:
+    """Of each alternative the longest text that every match holds."""
+    from barrelman.engine.held import held_texts  # late: few rules have one
+
+    clauses: dict[Clause, None] = {}
+    for texts in held_texts(value):
+        if any(_fits_no_string(text) for text in texts):
+            continue
+        held = [pieces(text, is_start=False, is_end=False, unsafe=_UNSAFE) for text in texts]
+        if all(held):
+            clauses[frozenset(max(each, key=len) for each in held)] = None
+    if not clauses:
+        return Need(
+            reasons=(f"the regular expression for {name} holds no piece that must be there",)
+        )
+    return Need(tuple(clauses))
 
 
 def _fits_no_string(text: str) -> bool:

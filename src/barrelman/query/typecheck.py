@@ -13,7 +13,10 @@ from barrelman.errors import QuerySyntaxError, QueryTypeError, TimeError, place_
 from barrelman.query.ast import (
     And,
     Boolean,
+    Compare,
     Exists,
+    FieldValue,
+    Holds,
     Is,
     Near,
     Nested,
@@ -25,11 +28,13 @@ from barrelman.query.ast import (
     Pattern,
     Range,
     RegExp,
+    Suits,
     Text,
     Value,
     Wild,
     Within,
 )
+from barrelman.query.operands import operands_of
 from barrelman.records.addresses import parse_address, parse_network
 from barrelman.records.fields import Catalogue, FieldType
 from barrelman.records.paths import LONGEST_NAME
@@ -89,8 +94,19 @@ class _Check:
                 if found not in (None, FieldType.NESTED, FieldType.FLATTENED):
                     self.fail(f"{name} holds no objects: it is of type {found.value}", path)
                 self.node(child, prefix=f"{name}.")
+            case Compare() | Suits() | Holds():
+                self.computed(node, prefix)
             case _:
                 pass
+
+    def computed(self, node: Compare | Suits | Holds, prefix: str) -> None:
+        for part in operands_of(node):
+            if isinstance(part, FieldValue):
+                self.name(part.name, prefix)
+            else:
+                self.node(part, prefix=prefix)
+        if isinstance(node, Suits) and isinstance(node.value, RegExp):
+            self.regexp(node.value)
 
     def name(self, field: Text, prefix: str) -> str:
         """The field's whole name. All the ways to part it at its dots are tried on events."""
