@@ -350,6 +350,25 @@ def test_one_that_comes_late_is_the_next_runs_unless_its_bucket_was_counted() ->
     assert operator.known == 1
 
 
+def test_the_oldest_is_the_first_by_time_whatever_came_first() -> None:
+    operator = operator_of(OVERLAPPING)
+    for number, at_ms in ((1, 8), (2, 7), (3, 3), (4, 2), (5, 9)):
+        operator.add(item_of(number, at_ms, ("a",)))
+    (finding,) = operator.run(OVERLAPPING[0])
+    assert as_written(10, finding) == (10, 4, ("'a'",), 2, 9, 4, None)
+
+
+def test_what_was_counted_at_the_beginning_of_a_window_stays_counted() -> None:
+    runs = [Window(10, 0, 10), Window(20, 10, 20), Window(30, 10, 30)]
+    operator = operator_of(runs)
+    operator.add(item_of(1, 10, ("a",)))
+    assert len(operator.run(runs[0])) == 1
+    operator.run(runs[1])
+    operator.add(item_of(2, 10, ("a",)))
+    assert operator.run(runs[2]) == []
+    assert operator.known == 1
+
+
 def test_a_flood_of_values_is_counted_and_not_kept() -> None:
     runs = [Window(10, 0, 10), Window(20, 5, 20)]
     operator = operator_of(runs, cap=3)
