@@ -158,7 +158,8 @@ class Course:
     def _count(self, arrival_ms: int, judged: Judged) -> bool:
         """Whether a run to come reads the match; it is counted to each that does."""
         is_read = False
-        for run in self.runs[self._next :]:
+        for place in range(self._next, len(self.runs)):
+            run = self.runs[place]
             if run.from_ms > arrival_ms:
                 break
             if arrival_ms <= run.to_ms:

@@ -10,14 +10,18 @@ import time
 import uuid
 from bisect import bisect_left, bisect_right
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Final, TypeAlias
 
-from barrelman.detection.finding import Raised
+from barrelman.detection.finding import Finding, Raised, Window
 from barrelman.detection.identity import alert_id
 from barrelman.detection.lineup import Lineup, Watcher
+from barrelman.detection.replay import raised_of
+from barrelman.detection.runs import GivenRuns
+from barrelman.detection.standing import fold
 from barrelman.errors import TimeError
 from barrelman.records.times import format_instant
+from barrelman.service.courses import Course, read_past
 from barrelman.service.judging import Judged, judge_frame
 from barrelman.service.rulebook import RuleBook
 from barrelman.service.run import Run, plan_run
@@ -91,6 +95,61 @@ class Previews:
     def _execute(self, watcher: Watcher, runs: list[Run], result: PreviewResult) -> None:
         started = time.monotonic()
         deadline = started + self._most_seconds
+        if watcher.operation is None:
+            raised = self._judge(watcher, runs, deadline, result)
+        else:
+            raised = self._operate(watcher, runs, deadline, result)
+        for one in raised:
+            for built in watcher.builder().build_all(one, created_ms=one.tick_ms, is_manual=True):
+                built.document["kibana.alert.rule.uuid"] = result.preview_id
+                result.alerts.append(built.document)
+        part_ms = round((time.monotonic() - started) * 1000 / max(1, len(runs)))
+        for run in runs:
+            log = RunLog(format_instant(run.tick_ms), part_ms)
+            if run.capped:
+                log.warnings.append(
+                    f"{run.capped} matches raised no alert: the cap of {watcher.cap} a run is met"
+                )
+            if run.evicted:
+                log.warnings.append(f"{run.evicted} groups or unfinished sequences were let go of")
+            result.logs.append(log)
+
+    def _operate(
+        self, watcher: Watcher, runs: list[Run], deadline: float, result: PreviewResult
+    ) -> list[Raised]:
+        """What the rule's operator finds in these runs, whatever was found before them."""
+        lineup = Lineup([watcher])
+        plan = watcher.plan_over(GivenRuns([Window(r.tick_ms, r.from_ms, r.to_ms) for r in runs]))
+        course = Course(watcher, runs, plan=plan)
+        folded = _Folded(watcher.duration_ms)
+
+        def is_over() -> bool:
+            return time.monotonic() > deadline or result.matches >= _MOST_MATCHES
+
+        try:
+            result.is_aborted = not read_past(
+                self._store, [course], lineup=lineup, is_stopping=is_over, give_way=lambda: None
+            )
+            low, high = runs[0].from_ms * 1000, runs[-1].to_ms * 1000 + 999
+            for frame in self._store.frames(arrival_us=(low, high)):
+                if result.is_aborted or is_over():
+                    result.is_aborted = True
+                    break
+                for judged in judge_frame(frame, lineup, arrival_us=(low, high)):
+                    result.matches += 1
+                    course.take(judged)
+                folded.take(course)
+            if not result.is_aborted:
+                course.finish()
+            folded.take(course)
+        finally:
+            course.close()
+        return folded.raised()
+
+    def _judge(
+        self, watcher: Watcher, runs: list[Run], deadline: float, result: PreviewResult
+    ) -> list[Raised]:
+        """Each match an alert, of the first run with room."""
         raised: list[tuple[int, int, Raised]] = []
         for reading, identity, judged in self._matches(watcher, runs, deadline, result):
             result.matches += 1
@@ -102,18 +161,7 @@ class Previews:
                     raised.append((run.tick_ms, judged.seq, one))
                     break  # to those that follow it is known
                 run.capped += 1
-        for _, _, one in sorted(raised, key=lambda each: each[:2]):
-            built = watcher.builder().build(one, created_ms=one.tick_ms, is_manual=True)
-            built.document["kibana.alert.rule.uuid"] = result.preview_id
-            result.alerts.append(built.document)
-        part_ms = round((time.monotonic() - started) * 1000 / max(1, len(runs)))
-        for run in runs:
-            log = RunLog(format_instant(run.tick_ms), part_ms)
-            if run.capped:
-                log.warnings.append(
-                    f"{run.capped} matches raised no alert: the cap of {watcher.cap} a run is met"
-                )
-            result.logs.append(log)
+        return [one for _, _, one in sorted(raised, key=lambda each: each[:2])]
 
     def _matches(
         self, watcher: Watcher, runs: list[Run], deadline: float, result: PreviewResult
@@ -138,6 +186,49 @@ class Previews:
                     continue
                 done.add(identity)
                 yield reading, identity, judged
+
+
+class _Folded:
+    """The alerts of a preview: repeats of later runs are folded as a service does it."""
+
+    def __init__(self, duration_ms: int | None) -> None:
+        self._duration_ms = duration_ms
+        self._raised: dict[str, Raised] = {}
+        self._standing: dict[str, str] = {}
+        """By the instance, the id of the newest alert."""
+
+    def take(self, course: Course) -> None:
+        for run, findings in course.found:
+            for finding in findings:
+                if finding.alert_id in self._raised or self._fold(run, finding):
+                    continue
+                if len(self._raised) >= _MOST_ALERTS:
+                    run.capped += 1
+                    continue
+                run.alerts += 1
+                self._raised[finding.alert_id] = raised_of(0, run.tick_ms, finding)
+                if finding.suppression is not None:
+                    self._standing[finding.suppression.instance_id] = finding.alert_id
+        course.found.clear()
+
+    def raised(self) -> list[Raised]:
+        """By their runs, each in the order in which it found them."""
+        return list(self._raised.values())
+
+    def _fold(self, run: Run, finding: Finding) -> bool:
+        later = finding.suppression
+        if later is None or self._duration_ms is None:
+            return False
+        kept_id = self._standing.get(later.instance_id)
+        kept = None if kept_id is None else self._raised[kept_id]
+        if kept is None or kept.tick_ms < run.tick_ms - self._duration_ms:
+            return False
+        assert kept.suppression is not None
+        folded = fold(kept.suppression, later, now_ms=run.tick_ms)
+        if folded is not None:
+            self._raised[kept.alert_id] = replace(kept, suppression=folded)
+            run.folded += 1
+        return True
 
 
 def _meets(run: Run, judged: Judged) -> bool:
