@@ -53,7 +53,7 @@ def rule(kind: str) -> dict[str, Any]:
 
 _OWN: Final[dict[str, dict[str, Any]]] = {
     "query": {},
-    "threshold": {"threshold": {"field": ["user.name"], "value": 50}},
+    "threshold": {"threshold": {"field": ["user.name"], "value": 30}},
     "new_terms": {"new_terms_fields": ["user.name"], "history_window_start": "now-7d"},
 }
 

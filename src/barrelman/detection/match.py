@@ -49,6 +49,8 @@ class Operation:
     """Events that no window reads matter all the same."""
     needs_event: bool = True
     """The alert tells of the event itself."""
+    uses_now: bool = False
+    """The operand may hang on the time of the run."""
 
 
 @frozen
@@ -97,7 +99,7 @@ def _operand_match(
     """What depends on the run's time is asked of the first run that reads the event."""
     now_ms = 0
     instant_us = timestamp_us if time_us is None else time_us
-    if instant_us is not None:
+    if instant_us is not None and (operation.uses_now or plan.retest is not None):
         now_ms = plan.schedule.ticks(instant_us // 1000)[0] * plan.schedule.interval_ms
     if plan.retest is not None and not plan.retest(event, now_ms):
         return None

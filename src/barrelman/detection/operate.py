@@ -34,6 +34,8 @@ class OperationRuns:
         """The first run that is still to be done."""
         self._last: int | None = None
         """The last run that reads one of the matches given."""
+        self._ends_ms: int | None = None
+        """The end of the next run's window, once it was asked for."""
 
     def due(self, watermark_ms: int) -> bool:
         """Whether another run is over at that watermark."""
@@ -57,6 +59,7 @@ class OperationRuns:
         else:
             if self._next is None or (self._last is not None and self._next > self._last):
                 self._next = first if self._next is None else max(self._next, first)
+                self._ends_ms = None
             self._last = last if self._last is None else max(self._last, last)
             self._counts.late += last < self._next
         item = Item(time_us, timestamp_us, number, identity, operand, groups, packed)
@@ -103,13 +106,18 @@ class OperationRuns:
 
     def _run_before(self, time_ms: int) -> None:
         """Does the runs that end before that time: what they read is there."""
-        while self._is_running and self._schedule.window_ms(self._next or 0)[1] < time_ms:
+        while self._is_running:
+            if self._ends_ms is None:
+                self._ends_ms = self._schedule.window_ms(self._next or 0)[1]
+            if self._ends_ms >= time_ms:
+                return
             self._run()
 
     def _run(self) -> None:
         assert self._next is not None
         tick = self._next
         self._next += 1
+        self._ends_ms = None
         tick_ms = tick * self._interval_ms
         from_ms, to_ms = self._schedule.window_ms(tick)
         self._raise(self._operator.run(Window(tick_ms, from_ms, to_ms)), tick_ms)

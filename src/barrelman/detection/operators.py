@@ -117,6 +117,7 @@ class _Made:
             make=lambda: self.folded(
                 lambda cap: Newest(self.runs, cap=cap, oldest_first=oldest_first)
             ),
+            uses_now=indicators.uses_now,
         )
 
     def eql(self) -> Operation:

@@ -24,7 +24,7 @@ from barrelman.detection.match import (
 )
 from barrelman.detection.operate import OperationRuns
 from barrelman.detection.seen import SeenIds
-from barrelman.detection.spill import DEFAULT_MEMORY_BYTES, Sorter
+from barrelman.detection.spill import DEFAULT_MEMORY_BYTES, Record, Sorter
 from barrelman.records.event import Event
 
 if TYPE_CHECKING:
@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 
 # Runs remembered per rule before those that lie behind are dropped.
 _FEW_HELD: Final = 4096
+_LEAST_SORTED_BYTES: Final = 2 * 1024 * 1024
 # Counts of windows remembered per rule; forgetting one only costs disk, never an alert.
 _MOST_SEGMENTS: Final = 4096
 
@@ -82,7 +83,7 @@ class Replay:
     ) -> None:
         self.counts = [RuleCounts() for _ in plans]
         self.plans = plans
-        self._waiting = Sorter(memory_bytes=memory_bytes, folder=folder)
+        self._waiting = _sorters(plans, memory_bytes=memory_bytes, folder=folder)
         self._untimed = Sorter(memory_bytes=memory_bytes // 4, folder=folder)
         self._raised = Sorter(memory_bytes=memory_bytes, folder=folder)
         self._past = Sorter(memory_bytes=memory_bytes // 4, folder=folder)
@@ -131,7 +132,7 @@ class Replay:
         if countable and self._segments[rule].overflows(time_us, key, self._runs[rule].floor):
             counts.capped += 1
             return
-        self._waiting.add(key, payload)
+        self._waiting[rule].add(key, payload)
 
     def advance(self, watermark_ms: int) -> Iterator[Raised]:
         """Runs that are over once every event up to `watermark_ms` has been read."""
@@ -166,14 +167,15 @@ class Replay:
         bounds_us: tuple[int | None, int | None] | None,
     ) -> Iterator[Raised]:
         for (rule, sequence, asked_again), payload in self._untimed.drain():
-            self._waiting.add((rule, untimed_us, untimed_us, sequence, asked_again), payload)
+            key = rule, untimed_us, untimed_us, sequence, asked_again
+            self._waiting[rule].add(key, payload)
         for key, payload in self._past.drain():
             # What the scan itself reads, too, happened then and not before.
             if not self._seen.has(bytes.fromhex(unpack_operand(payload)[0])[:16]):
-                self._waiting.add((*key, PAST), payload)
+                self._waiting[key[0]].add((*key, PAST), payload)
         for runs in self._runs:
             runs.begin(watermark_ms)
-        for key, payload in self._waiting.drain():
+        for key, payload in self._drain():
             rule, time_us, timestamp_us, sequence, asked_again = key
             runs = self._runs[rule]
             if asked_again == PAST:
@@ -188,11 +190,11 @@ class Replay:
                 continue
             if isinstance(runs, OperationRuns):
                 if not runs.feed(time_us, timestamp_us, sequence, payload):
-                    self._waiting.add(key, payload)
+                    self._waiting[rule].add(key, payload)
                 continue
             settled, tick_ms = runs.settle(time_us, payload, asked_again)
             if not settled:
-                self._waiting.add(key, payload)
+                self._waiting[rule].add(key, payload)
             elif tick_ms is not None:
                 self._raised.add((tick_ms, time_us, timestamp_us, sequence, rule), payload)
         for runs in self._runs:
@@ -203,6 +205,11 @@ class Replay:
                 continue
             identity, event = unpack(payload)
             yield Raised(rule, tick_ms, identity, event)
+
+    def _drain(self) -> Iterator[Record]:
+        """What waits, rule by rule for those with an operation; each in the order of its times."""
+        for sorter in dict.fromkeys(self._waiting):
+            yield from sorter.drain()
 
     def _runs_of(self, rule: int, plan: RulePlan, counts: RuleCounts) -> _RuleRuns | OperationRuns:
         if plan.operation is None:
@@ -216,6 +223,18 @@ def raised_of(rule: int, tick_ms: int, finding: Finding, *, is_new: bool = True)
     event = events[0] if events else Event({}, is_document=True)
     about, suppression = finding.about, finding.suppression
     return Raised(rule, tick_ms, finding.alert_id, event, events, about, suppression, is_new)
+
+
+def _sorters(plans: Sequence[RulePlan], *, memory_bytes: int, folder: Path | None) -> list[Sorter]:
+    """One for all rules whose matches are mostly counted out before they would have to be sorted;
+    one each for those with an operation, whose runs on disk are then in order as the log is."""
+    shared = Sorter(memory_bytes=memory_bytes, folder=folder)
+    number = sum(plan.operation is not None for plan in plans)
+    own_bytes = max(memory_bytes // max(number, 1), _LEAST_SORTED_BYTES)
+    return [
+        shared if plan.operation is None else Sorter(memory_bytes=own_bytes, folder=folder)
+        for plan in plans
+    ]
 
 
 class _RuleRuns:
