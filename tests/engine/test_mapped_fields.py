@@ -8,7 +8,9 @@ import pytest
 
 from barrelman.engine.compile import compile_query
 from barrelman.engine.reading import field_reader
+from barrelman.errors import QueryTypeError
 from barrelman.query.kql import parse_kql
+from barrelman.query.typecheck import check_types
 from barrelman.records.event import Event
 from barrelman.records.mapping import parse_mapping
 
@@ -189,3 +191,12 @@ def test_raw_audit_events_have_their_fields_under_other_names_too() -> None:
     for query in ("who: kim", "who: *", "kubernetes.audit.verb: get"):
         assert compile_query(parse_kql(query), found).matches(event, now_ms=0), query
     assert field_reader("who", catalogue=found)(event) == ["kim"]
+
+
+@pytest.mark.parametrize(
+    "query", ["o: {f: x}", "labels: {a: x}", "other: {a: x}", "n: {o: {a: x}}"]
+)
+def test_what_is_not_nested_is_not_asked_as_if(query: str) -> None:
+    with pytest.raises(QueryTypeError, match="the mapping has no nested object"):
+        check_types(parse_kql(query), CATALOGUE, text=query)
+    check_types(parse_kql("n: {k: x}"), CATALOGUE)

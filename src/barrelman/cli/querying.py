@@ -117,7 +117,8 @@ class _Run:
         except BrokenPipeError:
             silence(sys.stdout)
         except KeyboardInterrupt:
-            self._writer.pause()
+            _say("interrupted: what was found so far is all there is")
+            self._writer.close()
             return EXIT_INTERRUPTED
         self._sum_up()
         return 2 if self._failures else 1 if self._found else 0

@@ -11,21 +11,22 @@ from collections import deque
 from collections.abc import Iterable, Iterator
 from itertools import islice
 from pathlib import Path
-from typing import TypeAlias, TypeVar
+from typing import TYPE_CHECKING, TypeAlias, TypeVar
 
 from barrelman.detection.ask import Asked, Question
 from barrelman.detection.spill import DEFAULT_MEMORY_BYTES, Sorter
 from barrelman.engine.decode import dumps, loads
-from barrelman.engine.sample import SampleMachine
-from barrelman.engine.sequence import Completed, SequenceMachine, find_sequences
-from barrelman.engine.stages import Slots
 from barrelman.query.eqltree import EqlQuery, EventFilter, Pipe, Sequence
 from barrelman.records.event import Event
 from barrelman.records.frozen import frozen
 from barrelman.records.paths import Scalar
 
+if TYPE_CHECKING:
+    from barrelman.engine.sequence import Completed
+    from barrelman.engine.stages import Slots
+
 _Item = TypeVar("_Item")
-_Timed: TypeAlias = tuple[int, Slots, bytes]
+_Timed: TypeAlias = "tuple[int, Slots, bytes]"
 
 
 @frozen
@@ -107,6 +108,9 @@ class Answer:
             yield Joined(completed.keys, tuple(events))
 
     def _completed(self, events: Iterable[_Timed]) -> Iterator[Completed]:
+        from barrelman.engine.sample import SampleMachine
+        from barrelman.engine.sequence import SequenceMachine, find_sequences
+
         top = self._query.top
         if isinstance(top, Sequence):
             machine = SequenceMachine(top)

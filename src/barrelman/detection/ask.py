@@ -8,16 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from functools import partial
-from typing import Any, Final, TypeAlias
+from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 from barrelman.engine.blind import impossible
 from barrelman.engine.compile import compile_query
 from barrelman.engine.literals import need_of
 from barrelman.engine.reading import field_reader
-from barrelman.engine.sample import compile_sample
-from barrelman.engine.sequence import compile_sequence
 from barrelman.engine.sieve import Sieve, build_sieve
-from barrelman.engine.stages import Slots, StageProgram
 from barrelman.engine.unwrap import has_audit_fields
 from barrelman.errors import QueryTypeError
 from barrelman.query.ast import (
@@ -32,8 +29,7 @@ from barrelman.query.ast import (
     Text,
     Within,
 )
-from barrelman.query.eqlcheck import check_eql
-from barrelman.query.eqltree import EVENT_CATEGORY, EqlQuery, EventFilter, Sequence
+from barrelman.query.eqltree import EVENT_CATEGORY, EqlQuery, EventFilter
 from barrelman.query.typecheck import check_types
 from barrelman.records.event import Event
 from barrelman.records.fields import (
@@ -47,6 +43,9 @@ from barrelman.records.fields import (
 from barrelman.records.frozen import frozen
 from barrelman.records.paths import Scalar
 from barrelman.records.times import parse_instant_us
+
+if TYPE_CHECKING:
+    from barrelman.engine.stages import Slots, StageProgram
 
 TIMESTAMP: Final = "@timestamp"
 
@@ -94,6 +93,8 @@ def check_question(question: Question, catalogue: Catalogue) -> None:
     """
     query = question.query
     if isinstance(query, EqlQuery):
+        from barrelman.query.eqlcheck import check_eql  # EQL alone needs it
+
         check_eql(query, catalogue, text=question.text)
         for name, what, option in _needed_fields(question, query):
             if not catalogue.knows(name):
@@ -128,10 +129,10 @@ def compile_question(question: Question, catalogue: Catalogue) -> Asked:
 
 
 def _stages(query: EqlQuery, catalogue: Catalogue, category_field: str) -> StageProgram:
-    if isinstance(query.top, Sequence):
-        return compile_sequence(query.top, catalogue, category_field=category_field)
+    from barrelman.engine.stages import compile_stages  # few queries are sequences or samples
+
     assert not isinstance(query.top, EventFilter)
-    return compile_sample(query.top, catalogue, category_field=category_field)
+    return compile_stages(query.top, catalogue, category_field=category_field)
 
 
 def _of_events(node: Node, catalogue: Catalogue, order: Callable[[Event], Order]) -> Asked:

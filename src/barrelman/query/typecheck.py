@@ -93,6 +93,8 @@ class _Check:
                 found = self.catalogue.explicit_type_of(name)
                 if found not in (None, FieldType.NESTED, FieldType.FLATTENED):
                     self.fail(f"{name} holds no objects: it is of type {found.value}", path)
+                if self.catalogue.names is not None and found is not FieldType.NESTED:
+                    self.fail(f"the mapping has no nested object {name}", path)
                 self.node(child, prefix=f"{name}.")
             case Compare() | Suits() | Holds():
                 self.computed(node, prefix)

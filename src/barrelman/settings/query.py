@@ -6,7 +6,6 @@ import contextlib
 import os
 import re
 from collections.abc import Callable, Sequence
-from typing import Final
 
 from barrelman.detection.ask import TIMESTAMP, IndexQuestion, Question, check_question
 from barrelman.engine.decode import DecodeError, loads
@@ -19,20 +18,14 @@ from barrelman.errors import (
     UsageError,
 )
 from barrelman.query.ast import Node
-from barrelman.query.eql import parse_eql
 from barrelman.query.eqltree import EVENT_CATEGORY, EqlQuery
-from barrelman.query.kql import parse_kql
-from barrelman.query.lucene import parse_lucene
+from barrelman.records.fields import Catalogue
 from barrelman.records.frozen import frozen
 from barrelman.records.mapping import IndexMapping, merge_catalogues, parse_mapping
 from barrelman.settings.sources import Source, expand_sources, unreadable
 
-_PARSERS: Final[dict[str, Callable[[str], Node | EqlQuery]]] = {
-    "kql": parse_kql,
-    "lucene": parse_lucene,
-    "eql": parse_eql,
-}
-# A range, a bound behind a colon, a regular expression: what KQL has not.
+# What KQL has not: of Lucene a range, a bound behind a colon, a regular expression.
+_EQL = re.compile(r"\s*(?:sequence|sample)\b|.*\bwhere\b", re.IGNORECASE | re.DOTALL)
 _LUCENE = re.compile(r"[\[{][^\]}]* TO [^\]}]*[\]}]|:[<>]|:/.*/")
 
 
@@ -117,7 +110,7 @@ def _question(flags: QueryFlags) -> Question:
 
 def _parse(text: str, language: str) -> Node | EqlQuery:
     try:
-        return _PARSERS[language](text)
+        return _parser(language)(text)
     except QuerySyntaxError as error:
         other = _other_language(text) if language == "kql" else None
         if other is None:
@@ -126,23 +119,36 @@ def _parse(text: str, language: str) -> Node | EqlQuery:
         raise QuerySyntaxError(error.message, place=error.place, hint=hint) from None
 
 
+def _parser(language: str) -> Callable[[str], Node | EqlQuery]:
+    """Loaded when asked for: most queries need one of three."""
+    if language == "eql":
+        from barrelman.query.eql import parse_eql
+
+        return parse_eql
+    if language == "lucene":
+        from barrelman.query.lucene import parse_lucene
+
+        return parse_lucene
+    from barrelman.query.kql import parse_kql
+
+    return parse_kql
+
+
 def _other_language(text: str) -> str | None:
     """The language that a text seems to be written in, if it is not KQL."""
-    parsers: dict[str, Callable[[str], object]] = {"EQL": parse_eql}
-    if _LUCENE.search(text):
-        parsers["Lucene"] = parse_lucene
-    for name, parse in parsers.items():
-        with contextlib.suppress(QuerySyntaxError):
-            parse(text)
-            return name
+    for name, looks in (("EQL", _EQL.match), ("Lucene", _LUCENE.search)):
+        if looks(text):
+            with contextlib.suppress(QuerySyntaxError):
+                _parser(name.lower())(text)
+                return name
     return None
 
 
 def _check(question: Question, mappings: Sequence[IndexMapping | None]) -> None:
     """EQL over all indices together; other languages have no say on what a mapping lacks."""
-    catalogues = [each.catalogue for each in mappings if each is not None]
-    if isinstance(question.query, EqlQuery) and len(catalogues) == len(mappings):
-        catalogues = [merge_catalogues(catalogues)] if catalogues else []
+    catalogues = [Catalogue() if each is None else each.catalogue for each in mappings]
+    if isinstance(question.query, EqlQuery) and catalogues:
+        catalogues = [merge_catalogues(catalogues)]
     for catalogue in catalogues:
         check_question(question, catalogue)
 
