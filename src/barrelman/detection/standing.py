@@ -9,19 +9,19 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
+from barrelman.detection.drawer import Drawer
 from barrelman.detection.finding import MOST_LIVE, Finding, Suppression
 
 
 @dataclass(slots=True)
 class _Alert:
     finding: Finding
+    """Without its events."""
     suppression: Suppression
     tick_ms: int
+    events: int
+    """Their number in the drawer."""
     is_changed: bool = False
-
-    def given(self) -> Finding:
-        """As it is by now, for whoever writes it later than its run."""
-        return replace(self.finding, suppression=self.suppression, tick_ms=self.tick_ms)
 
 
 def fold(kept: Suppression, later: Suppression, *, now_ms: int) -> Suppression | None:
@@ -50,6 +50,7 @@ class Standing:
         self._holds = True
         self._most_live = most_live
         self._alerts: dict[str, _Alert] = {}
+        self._drawer = Drawer()
         self._parted: list[Finding] = []
         """Alerts let go of since they were last changed, which is still to be told."""
         self.evicted = 0
@@ -87,7 +88,9 @@ class Standing:
         if len(self._alerts) >= self._most_live:
             given += self._let_go(next(iter(self._alerts)))
             self.evicted += 1
-        alert = _Alert(finding, finding.suppression, tick_ms)
+        events = self._drawer.put(finding.payloads)
+        kept = replace(finding, payloads=())
+        alert = _Alert(kept, finding.suppression, tick_ms, events)
         self._alerts[finding.suppression.instance_id] = alert
         return given if self._holds else [finding]
 
@@ -98,7 +101,7 @@ class Standing:
         self._holds = False
         for alert in self._alerts.values():
             alert.is_changed = False
-        return [alert.given() for alert in self._alerts.values()]
+        return [self._given(alert) for alert in self._alerts.values()]
 
     def take_changed(self) -> list[Finding]:
         """Alerts that were given before, and that a run has changed since."""
@@ -108,7 +111,7 @@ class Standing:
         for alert in self._alerts.values():
             if alert.is_changed:
                 alert.is_changed = False
-                changed.append(alert.given())
+                changed.append(self._given(alert))
         return changed
 
     def finish(self) -> list[Finding]:
@@ -118,8 +121,19 @@ class Standing:
     def _let_go(self, instance: str) -> list[Finding]:
         """Nothing is folded into an alert any more: it is given where it was held."""
         alert = self._alerts.pop(instance)
+        given: list[Finding] = []
         if self._holds:
-            return [alert.given()]
-        if alert.is_changed:
-            self._parted.append(alert.given())
-        return []
+            given.append(self._given(alert))
+        elif alert.is_changed:
+            self._parted.append(self._given(alert))
+        self._drawer.drop(alert.events)
+        return given
+
+    def _given(self, alert: _Alert) -> Finding:
+        """As it is by now, for whoever writes it later than its run."""
+        return replace(
+            alert.finding,
+            payloads=self._drawer.read(alert.events),
+            suppression=alert.suppression,
+            tick_ms=alert.tick_ms,
+        )
