@@ -141,7 +141,7 @@ value = "now-7d"
 def test_new_terms_are_flattened() -> None:
     text = TOML.replace('type = "query"\n', "") + NEW_TERMS
     [loaded] = load_rules(text, path="r.toml").rules
-    assert loaded.status == "unsupported"
+    assert loaded.status == "ready"
     assert loaded.rule is not None
     assert loaded.rule.new_terms_fields == ("user.name",)
     assert loaded.rule.parameters["history_window_start"] == "now-7d"
