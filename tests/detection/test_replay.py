@@ -12,9 +12,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from barrelman.detection.counts import RuleCounts
 from barrelman.detection.finding import Raised
 from barrelman.detection.match import RulePlan, match_of
-from barrelman.detection.replay import Replay, RuleCounts
+from barrelman.detection.replay import Replay
 from barrelman.detection.schedule import Schedule
 from barrelman.records.event import Event
 from barrelman.records.times import parse_date_math, parse_duration_ms

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
+from barrelman.detection.counts import RuleCounts
 from barrelman.detection.finding import Finding, Holding, Item, Window, pack_finding
 from barrelman.detection.match import Operation, RulePlan, unpack_operand
 
 if TYPE_CHECKING:
-    from barrelman.detection.replay import RuleCounts
     from barrelman.detection.spill import Sorter
 
 
@@ -60,8 +60,9 @@ class OperationRuns:
             if self._next is None or (self._last is not None and self._next > self._last):
                 self._next = first if self._next is None else max(self._next, first)
                 self._ends_ms = None
-            self._last = last if self._last is None else max(self._last, last)
+            # A match whose runs are all over is for the next one.
             self._counts.late += last < self._next
+            self._last = max(self._next if self._last is None else self._last, last, self._next)
         item = Item(time_us, timestamp_us, number, identity, operand, groups, packed)
         self._operator.add(item)
         return True

@@ -8,6 +8,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING
 
 from barrelman.detection.blindness import blindness, unread_reason
+from barrelman.detection.counts import RuleCounts
 from barrelman.detection.finding import Raised
 from barrelman.detection.judge import (
     EVERYTHING,
@@ -19,7 +20,7 @@ from barrelman.detection.judge import (
     patterns_of,
 )
 from barrelman.detection.match import Match, as_past
-from barrelman.detection.replay import Replay, RuleCounts
+from barrelman.detection.replay import Replay
 from barrelman.engine.blocks import Passed
 from barrelman.engine.compile import Predicate, compile_query
 from barrelman.engine.literals import Need, need_of
