@@ -6,6 +6,7 @@ import csv
 import gzip
 import io
 import json
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -181,6 +182,23 @@ def test_a_reader_that_goes_away_is_no_error(tmp_path: Path) -> None:
         assert child.stderr.read() == b""
 
 
+def test_an_interrupted_query_ends_what_it_has_begun() -> None:
+    command = [sys.executable, "-m", "barrelman", "query", "id: *", "-", "--format", "json"]
+    with subprocess.Popen(
+        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    ) as child:
+        assert child.stdin is not None
+        assert child.stdout is not None
+        child.stdin.write(lines(DOCS))
+        child.stdin.flush()
+        first = child.stdout.readline() + child.stdout.readline()
+        child.send_signal(signal.SIGINT)
+        assert child.stderr is not None
+        assert json.loads(first + child.stdout.read()) == DOCS
+        assert b"interrupted" in child.stderr.read()
+        assert child.wait() == 130
+
+
 def test_indices_have_mappings_of_their_own(
     tmp_path: Path, docs: str, audit: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -334,7 +352,11 @@ def test_json_is_one_array(docs: str, capsys: pytest.CaptureFixture[str]) -> Non
 def test_csv_has_a_column_for_each_field(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    made = [{"a": 1, "o": {"b": "x,y\n"}}, {"c": [1, "z"], "a": True}, {"a": None, "d": []}]
+    made: list[dict[str, Any]] = [
+        {"a": 1, "o": {"b": "x,y\n"}},
+        {"c": [1, "z"], "a": True},
+        {"a": None, "d": []},
+    ]
     path = str(write_log(tmp_path / "d", made))
     out = Asked(capsys, "*", path, "--format", "csv").out
     assert list(csv.reader(io.StringIO(out))) == [

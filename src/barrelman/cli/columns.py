@@ -19,8 +19,10 @@ from barrelman.records.paths import Scalar, walk_leaves
 Cell: TypeAlias = Callable[[Event], str]
 
 GAP: Final = 2
-# A column narrower than this says little; a title wider than that takes the room of values.
-_NARROW, _TITLE, _TIME = 12, 24, 27
+# A column narrower than this says little; one that nobody asked for must say more.
+_NARROW, _UNASKED = 12, 20
+# A time is shown whole, a title not where it would take the room of values.
+_TIME, _TITLE = 27, 24
 _MOST_NAMES: Final = 2_000
 
 _SHOWN_OF_AUDIT: Final = frozenset(
@@ -68,9 +70,10 @@ def choose_columns(
     names += [name for name in asked if not (is_audit and name in _SHOWN_OF_AUDIT)]
     columns = first + [_column(name, known) for name in dict.fromkeys(names)]
     columns = [each for each in columns if any(map(each.cell, events))]
+    asked_for = len(columns)
     others = [] if is_audit else [name for name in _names_by_share(events) if name not in names]
     columns += [_column(name, known) for name in others]
-    fitting = _fit_columns(columns, events, width)
+    fitting = _fit_columns(columns, events, width, asked_for=asked_for)
     return fitting, len(columns) - len(fitting)
 
 
@@ -119,7 +122,9 @@ def _names_by_share(events: Sequence[Event]) -> list[str]:
 # --- widths --------------------------------------------------------------------------------
 
 
-def _fit_columns(columns: list[Column], events: Sequence[Event], width: int) -> list[Column]:
+def _fit_columns(
+    columns: list[Column], events: Sequence[Event], width: int, *, asked_for: int
+) -> list[Column]:
     """As many as have room for something, from the first on; what is left over widens them."""
     fitting: list[Column] = []
     wanted: list[int] = []
@@ -127,8 +132,8 @@ def _fit_columns(columns: list[Column], events: Sequence[Event], width: int) -> 
     for column in columns:
         title = min(text_width(column.title), _TITLE)
         natural = max([title, *(text_width(column.cell(event)) for event in events)])
-        # The first one says when, and part of a time is none.
-        column.width = min(natural, _NARROW if fitting else _TIME)
+        least = _UNASKED if len(fitting) >= asked_for else _NARROW if fitting else _TIME
+        column.width = min(natural, least)
         if fitting and column.width + GAP > room:
             break
         room -= column.width + GAP
