@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -211,7 +210,7 @@ def test_what_comes_late_gets_its_place(
         window = window_of(schedule, tick)
         given = [doc for doc in waiting if doc.time_ms <= window.to_ms]
         waiting = waiting[len(given) :]
-        if late and data.draw(st.booleans()):
+        if data.draw(st.booleans()) and late:
             given.append(late.pop())
         for doc in given:
             operator.add(doc.item())
@@ -220,3 +219,186 @@ def test_what_comes_late_gets_its_place(
         reference.run(window)
     assert found == reference.found
     assert operator.capped == reference.capped
+
+
+# --- cases ---------------------------------------------------------------------------------------
+
+SIX = ("5m", "now-6m", "now", "now-1h")
+MINUTE_MS = 60_000
+
+
+def runs_of(
+    docs: Sequence[Doc], *, rule: Rule, cap: int | None = None, ticks: int = 3
+) -> list[Found]:
+    """Alerts of runs at 7:05, 7:10 and so on."""
+    schedule = schedule_of(rule)
+    operator = NewTermsOperator(rule, runs=schedule, cap=cap)
+    for doc in docs:
+        operator.add(doc.item())
+    found: list[Found] = []
+    for tick in range(1, ticks + 1):
+        window = window_of(schedule, BASE_MS // schedule.interval_ms + tick)
+        found += shown(window, operator.run(window))
+    return found
+
+
+def doc_of(number: int, since_ms: int, *values: Scalar, is_past: bool = False) -> Doc:
+    return Doc(number, BASE_MS + since_ms, tuple((value,) for value in values), is_past)
+
+
+def brief(found: Sequence[Found]) -> list[tuple[int, int, Scalar]]:
+    """Minutes since 7:00 of the run, the event, and what is new."""
+    return [((tick - BASE_MS) // MINUTE_MS, number, terms[0]) for tick, number, terms in found]
+
+
+def test_without_a_history_all_is_new_and_of_each_the_oldest_event() -> None:
+    docs = [doc_of(0, 0, "x"), doc_of(1, 1, "y"), doc_of(2, 2, "x"), doc_of(3, 3, "z", "y")]
+    assert brief(runs_of(docs, rule=rule_of(SIX))) == [(5, 0, "x"), (5, 1, "y"), (5, 3, "z")]
+
+
+def test_what_two_windows_share_alerts_once() -> None:
+    assert brief(runs_of([doc_of(0, 4 * MINUTE_MS + 1, "x")], rule=rule_of(SIX))) == [(5, 0, "x")]
+
+
+def test_an_event_at_the_very_start_of_a_window_is_history() -> None:
+    rule = rule_of(SIX)
+    assert not runs_of([doc_of(0, -MINUTE_MS, "x"), doc_of(1, 0, "x")], rule=rule)
+    assert brief(runs_of([doc_of(0, -MINUTE_MS + 1, "x")], rule=rule)) == [(5, 0, "x")]
+
+
+def test_both_ends_of_the_history() -> None:
+    rule = rule_of(SIX)
+    start_ms = 5 * MINUTE_MS - 60 * MINUTE_MS  # of the history of the run at 7:05
+    past = doc_of(0, start_ms, "x", is_past=True)
+    assert not runs_of([past, doc_of(1, 0, "x")], rule=rule)
+    past = doc_of(0, start_ms - 1, "x", is_past=True)
+    assert brief(runs_of([past, doc_of(1, 0, "x")], rule=rule)) == [(5, 1, "x")]
+
+
+def test_what_is_known_to_one_run_may_be_new_to_the_next() -> None:
+    """The event lies in both windows, the one before it in the history of the first run alone."""
+    rule = rule_of(("5m", "now-6m", "now", "now-10m"))
+    past = doc_of(0, -3 * MINUTE_MS, "x", is_past=True)
+    event = doc_of(1, 4 * MINUTE_MS + 1, "x")
+    assert brief(runs_of([past, event], rule=rule)) == [(10, 1, "x")]
+    between = doc_of(2, 0, "x", is_past=True)
+    assert not runs_of([past, between, event], rule=rule)
+
+
+def test_an_event_that_no_window_reads_is_history() -> None:
+    rule = rule_of(("5m", "now-4m", "now", "now-1h"))
+    unread = doc_of(0, 30_000, "x")
+    assert not runs_of([unread, doc_of(1, 2 * MINUTE_MS, "x")], rule=rule)
+
+
+def test_where_there_is_no_room_the_next_run_goes_on() -> None:
+    rule = rule_of(SIX)
+    late_ms = 4 * MINUTE_MS + 1
+    docs = [doc_of(number, late_ms, value) for number, value in enumerate("dcba")]
+    docs += [doc_of(4, 0, "e"), doc_of(5, late_ms, 7)]
+    docs.sort(key=lambda doc: doc.order)
+    schedule = schedule_of(rule)
+    operator = NewTermsOperator(rule, runs=schedule, cap=2)
+    for doc in docs:
+        operator.add(doc.item())
+    tick = BASE_MS // schedule.interval_ms + 1
+    found = [brief(shown(w, operator.run(w))) for w in (window_of(schedule, tick),)]
+    assert found == [[(5, 5, 7), (5, 3, "a")]], "numbers come before texts"
+    assert operator.capped == 4
+    found = [brief(shown(w, operator.run(w))) for w in (window_of(schedule, tick + 1),)]
+    assert found == [[(10, 2, "b"), (10, 1, "c")]], "e is history by then, and d has no room"
+    assert operator.capped == 2
+
+
+def test_one_event_may_raise_several_alerts_and_each_has_its_id() -> None:
+    rule = rule_of(SIX)
+    schedule = schedule_of(rule)
+    operator = NewTermsOperator(rule, runs=schedule, cap=None)
+    operator.add(doc_of(0, 0, "x", "y").item())
+    operator.add(doc_of(1, 0, "z").item())
+    findings = operator.run(window_of(schedule, BASE_MS // schedule.interval_ms + 1))
+    assert [each.number for each in findings] == [0, 0, 1]
+    assert len({each.alert_id for each in findings}) == 3
+    assert all(len(bytes.fromhex(each.alert_id)) == 32 for each in findings)
+
+
+def test_of_a_flood_only_what_may_be_alerted_is_held() -> None:
+    rule = rule_of(SIX)
+    schedule = schedule_of(rule)
+    rng = random.Random(3)
+    values = rng.sample(range(100_000), 6_000)
+    docs = [doc_of(n, rng.randrange(5 * MINUTE_MS), value) for n, value in enumerate(values)]
+    docs.sort(key=lambda doc: doc.order)
+    operator, reference = NewTermsOperator(rule, runs=schedule, cap=3), Reference(rule, 3, docs)
+    for doc in docs:
+        operator.add(doc.item())
+    held = sum(first.item is not None for firsts in operator._firsts.values() for first in firsts)
+    assert held < 5_000, "of those of either stretch at most two thousand, and no more than came"
+    found: list[Found] = []
+    for tick in ticks_of(schedule, docs):
+        window = window_of(schedule, tick)
+        found += shown(window, operator.run(window))
+        reference.run(window)
+    assert found == reference.found
+    assert operator.capped == reference.capped == 6_000 - len(found)
+
+
+def test_what_was_remembered_is_known() -> None:
+    rule = rule_of(SIX)
+    schedule = schedule_of(rule)
+    operator = NewTermsOperator(rule, runs=schedule, cap=None)
+    operator.remember(["x"], BASE_MS - 30 * MINUTE_MS)
+    operator.remember(["y"], BASE_MS - 60 * MINUTE_MS)
+    operator.add(doc_of(0, 0, "x", "y").item())
+    window = window_of(schedule, BASE_MS // schedule.interval_ms + 1)
+    assert brief(shown(window, operator.run(window))) == [(5, 0, "y")]
+
+
+def test_runs_that_are_given_one_by_one() -> None:
+    windows = [Window(BASE_MS + at, BASE_MS + at - 1_000, BASE_MS + at) for at in (77, 577, 5_077)]
+    rule = rule_of(("5m", "now-6m", "now", "now-2s"))
+    operator = NewTermsOperator(rule, runs=GivenRuns(windows), cap=None)
+    reference = Reference(rule, None)
+    for number, at in enumerate((-924, -923, -423, 77, 78, 577, 578, 4_077, 4_078)):
+        doc = doc_of(number, at, number % 3, "x" if number == 8 else "y")
+        operator.add(doc.item())
+        reference.docs.append(doc)
+    found: list[Found] = []
+    for window in windows:
+        found += shown(window, operator.run(window))
+        reference.run(window)
+    assert found == reference.found
+    new = [(number, terms[0]) for _, number, terms in found]
+    assert new == [(2, 2), (8, 2), (8, "x")], "2 came last before the third run's history"
+
+
+def test_no_more_combinations_are_held_than_allowed() -> None:
+    rule = rule_of(SIX)
+    schedule = schedule_of(rule)
+    operator = NewTermsOperator(rule, runs=schedule, cap=None, most_live=100)
+    for number in range(1_000):
+        operator.add(doc_of(number, number, number, is_past=True).item())
+    assert 900 <= operator.evicted < 1_000
+    operator.add(doc_of(1_000, 2_000, 0, 999).item())
+    window = window_of(schedule, BASE_MS // schedule.interval_ms + 1)
+    assert brief(shown(window, operator.run(window))) == [(5, 1_000, 0)], "new again"
+
+
+def test_combinations_that_no_history_reaches_make_room() -> None:
+    rule = rule_of(("1s", "now-1s", "now", "now-2s"))
+    schedule = schedule_of(rule)
+    operator = NewTermsOperator(rule, runs=schedule, cap=1, most_live=10_000)
+    for tick in range(BASE_MS // 1000, BASE_MS // 1000 + 40):
+        for number in range(1_000):
+            operator.add(Doc(number, tick * 1000, ((f"{tick} {number}",),)).item())
+        operator.run(window_of(schedule, tick))
+    assert operator.evicted == 0
+
+
+def test_what_is_read_of_an_event() -> None:
+    rule = rule_of(SIX, fields=("user.name", "kubernetes.audit.user.groups"))
+    read = newterms_operand(rule)
+    body: dict[str, Any] = {"user": {"username": "eve", "groups": ["b", "a", "b", None, 7]}}
+    assert read(Event(body)) == (("eve", "b"), ("eve", "a"), ("eve", "7"))
+    assert read(Event({"user": {"username": "eve", "groups": []}})) is None
+    assert read(Event({"user": {"groups": ["a"]}})) is None

@@ -3,17 +3,13 @@
 A run counts its window's events by the terms of the rule's fields. A group that alerted is not
 counted twice: until its last event has left the windows, no event counts that has the group's
 terms and is not later than that one, neither for it nor (an array has several) for another group.
-
-Events that count in the same groups and are read by the same runs are one *pane*: a number, its
-first and last time, and the values of the field whose cardinality is asked. So what is held grows
-with the groups that live, and not with their events.
 """
 
 from __future__ import annotations
 
 import heapq
 from collections.abc import Callable, Iterable
-from typing import TYPE_CHECKING, Final, NamedTuple
+from typing import TYPE_CHECKING, Final
 
 from barrelman.detection.finding import (
     MOST_LIVE,
@@ -24,6 +20,15 @@ from barrelman.detection.finding import (
     Window,
 )
 from barrelman.detection.identity import cluster_name
+from barrelman.detection.panes import (
+    NEVER_MS,
+    Bucket,
+    Count,
+    PaneMarks,
+    Source,
+    count_of,
+    distinct_of,
+)
 from barrelman.engine.decode import dumps
 from barrelman.engine.reading import Combination, combinations_of
 from barrelman.engine.terms import composite_order, term_reader
@@ -35,12 +40,10 @@ from barrelman.rules.rule import Rule, Threshold
 if TYPE_CHECKING:
     from barrelman.detection.runs import Runs
 
-_NEVER_MS: Final = -(1 << 62)
-_REVIVED: Final = (_NEVER_MS, _NEVER_MS)
 # Sources held before those whose events no window reads any more are looked for.
 _FEW_HELD: Final = 4096
-# A group may have a few panes, or values in them, for each one that is counted as live.
-_PIECES_A_KEY: Final = 4
+# For each source that may live, this many groups, panes and values in panes may.
+_PIECES_A_SOURCE: Final = 5
 
 
 def threshold_operand(
@@ -89,16 +92,16 @@ class ThresholdOperator:
         self._order = composite_order(threshold.field, catalogue=catalogue)
         self._cap = cap
         self._most_live = most_live
-        self._panes = _PaneMarks(runs)
-        self._sources: dict[tuple[str, tuple[Combination, ...]], _Source] = {}
-        self._buckets: dict[Combination, _Bucket] = {}
-        self._due: dict[_Bucket, None] = {}
+        self._panes = PaneMarks(runs)
+        self._sources: dict[tuple[str, tuple[Combination, ...]], Source] = {}
+        self._buckets: dict[Combination, Bucket] = {}
+        self._due: dict[Bucket, None] = {}
         """Those that may have come to the threshold since they were counted, in order."""
-        self._cut_off: set[_Bucket] = set()
+        self._cut_off: set[Bucket] = set()
         self._history = _History()
         self._pieces = 0
         self._limit = min(_FEW_HELD, most_live)
-        self._from_ms = _NEVER_MS
+        self._from_ms = NEVER_MS
 
     def remember(self, terms: Iterable[tuple[str, Scalar]], last_ms: int) -> None:
         """An alert of before, by its `ThresholdResult`. To be called before the first match."""
@@ -108,7 +111,10 @@ class ThresholdOperator:
 
     def add(self, item: Item) -> None:
         time_ms = item.time_us // 1000
-        mark = self._panes.mark(time_ms)
+        panes = self._panes
+        if not panes.low_ms <= time_ms <= panes.high_ms:
+            panes.move(time_ms)
+        mark = panes.mark
         if mark is None:
             return
         cluster, groups, values = item.operand
@@ -116,11 +122,12 @@ class ThresholdOperator:
         if source is None:
             source = self._open(cluster, groups)
         self._pieces += source.take(time_ms, mark, values)
+        least = self._value
         for bucket in source.buckets:
             bucket.bound += 1
-            if bucket.bound >= self._value:
+            if bucket.bound >= least:
                 self._due[bucket] = None
-        if self._pieces > _PIECES_A_KEY * self._limit:
+        if self._pieces > _PIECES_A_SOURCE * self._limit:
             self._sweep()
 
     def run(self, window: Window) -> list[Finding]:
@@ -144,33 +151,34 @@ class ThresholdOperator:
         self.evicted += self._history.bound(self._most_live)
         return findings
 
-    def _open(self, cluster: str, groups: tuple[Combination, ...]) -> _Source:
+    def _open(self, cluster: str, groups: tuple[Combination, ...]) -> Source:
         if len(self._sources) >= self._limit:
             self._sweep()
-        cut_ms = max(self._history.last_ms(terms) for terms in groups)
-        source = _Source((cluster, groups), cut_ms)
+        cut_ms = max(map(self._history.last_ms, groups))
+        source = Source((cluster, groups), cut_ms)
         for terms in groups:
             bucket = self._buckets.get(terms)
             if bucket is None:
-                bucket = self._buckets[terms] = _Bucket(terms)
-            bucket.sources.append(source)
+                bucket = self._buckets[terms] = Bucket(terms)
+            bucket.sources[source] = None
             source.buckets.append(bucket)
         self._sources[cluster, groups] = source
+        self._pieces += len(groups)
         return source
 
-    def _revive(self, bucket: _Bucket) -> None:
+    def _revive(self, bucket: Bucket) -> None:
         """Its last alert has left the windows, but for events of that very millisecond, which
         count again."""
         for source in bucket.sources:
             for each in source.buckets:
                 self._due[each] = None
 
-    def _reached(self, window: Window) -> list[tuple[_Count, _Bucket]]:
+    def _reached(self, window: Window) -> list[tuple[Count, Bucket]]:
         """The groups at or above the threshold, in composite order."""
         reached = []
-        still_due: dict[_Bucket, None] = {}
+        still_due: dict[Bucket, None] = {}
         for bucket in self._due:
-            count = _count(bucket, window)
+            count = count_of(bucket, window)
             bucket.bound = count.events + count.to_come
             if self._is_reached(bucket, count, window):
                 reached.append((count, bucket))
@@ -183,18 +191,18 @@ class ThresholdOperator:
         reached.sort(key=lambda each: self._order(each[1].terms))
         return reached
 
-    def _is_reached(self, bucket: _Bucket, count: _Count, window: Window) -> bool:
+    def _is_reached(self, bucket: Bucket, count: Count, window: Window) -> bool:
         if count.events < self._value:
             return False
         wanted = self._cardinality
-        return wanted is None or _distinct(bucket, window, wanted.value) >= wanted.value
+        return wanted is None or distinct_of(bucket, window, wanted.value) >= wanted.value
 
-    def _finding(self, bucket: _Bucket, count: _Count, window: Window, number: int) -> Finding:
+    def _finding(self, bucket: Bucket, count: Count, window: Window, number: int) -> Finding:
         terms = tuple(zip(self._fields, bucket.terms, strict=True))
         since_ms = self._history.last_ms(bucket.terms)
         cardinality: tuple[tuple[str, int], ...] = ()
         if self._cardinality is not None:
-            cardinality = ((self._cardinality.field, _distinct(bucket, window, 0)),)
+            cardinality = ((self._cardinality.field, distinct_of(bucket, window, 0)),)
         time_us = count.last_ms * 1000
         return Finding(
             alert_id=_alert_id(self._rule_id, window.tick_ms, terms),
@@ -204,7 +212,7 @@ class ThresholdOperator:
             payloads=(),
             about=ThresholdResult(
                 count=count.events,
-                from_ms=window.from_ms if since_ms == _NEVER_MS else since_ms,
+                from_ms=window.from_ms if since_ms == NEVER_MS else since_ms,
                 last_ms=count.last_ms,
                 terms=terms,
                 cardinality=cardinality,
@@ -214,7 +222,7 @@ class ThresholdOperator:
             groups=bucket.terms if self._has_groups else None,
         )
 
-    def _settle(self, bucket: _Bucket, count: _Count) -> None:
+    def _settle(self, bucket: Bucket, count: Count) -> None:
         self._history.add(bucket.terms, count.last_ms)
         for source in bucket.sources:
             source.cut(count.last_ms)
@@ -243,190 +251,19 @@ class ThresholdOperator:
 
     @property
     def _is_crowded(self) -> bool:
-        return self._pieces > _PIECES_A_KEY * self._most_live
+        return self._pieces > _PIECES_A_SOURCE * self._most_live
 
     def _count_pieces(self) -> None:
         self._pieces = sum(source.pieces for source in self._sources.values())
 
-    def _close(self, source: _Source) -> None:
+    def _close(self, source: Source) -> None:
         del self._sources[source.key]
         for bucket in source.buckets:
-            bucket.sources.remove(source)
+            del bucket.sources[source]
             if not bucket.sources:
                 del self._buckets[bucket.terms]
                 self._due.pop(bucket, None)
                 self._cut_off.discard(bucket)
-
-
-class _Bucket:
-    """A group: the sources whose events count in it."""
-
-    __slots__ = ("bound", "sources", "terms")
-
-    def __init__(self, terms: Combination) -> None:
-        self.terms = terms
-        self.sources: list[_Source] = []
-        self.bound = 0
-        """No less than the events that count in it."""
-
-
-class _Source:
-    """The events of one cluster that count in the same groups."""
-
-    __slots__ = ("buckets", "cut_ms", "key", "panes", "tied")
-
-    def __init__(self, key: tuple[str, tuple[Combination, ...]], cut_ms: int) -> None:
-        self.key = key
-        self.buckets: list[_Bucket] = []
-        self.panes: list[_Pane] = []
-        """In order of their times. None of their events is at or before the cut."""
-        self.cut_ms = cut_ms
-        """Events up to here were counted, or were not to count."""
-        self.tied: _Pane | None = None
-        """Those of exactly that time, which count again once the cut is lifted."""
-
-    def take(self, time_ms: int, mark: tuple[int, int], values: tuple[Scalar, ...]) -> int:
-        """How many pieces more there are."""
-        if time_ms <= self.cut_ms:
-            if time_ms < self.cut_ms:
-                return 0
-            if self.tied is None:
-                self.tied = _Pane(_REVIVED)
-            return self.tied.take(time_ms, values)
-        panes = self.panes
-        at = len(panes)
-        while at and panes[at - 1].mark > mark:
-            at -= 1
-        if at and panes[at - 1].mark == mark:
-            return panes[at - 1].take(time_ms, values)
-        pane = _Pane(mark)
-        panes.insert(at, pane)
-        return 1 + pane.take(time_ms, values)
-
-    def leave(self, from_ms: int) -> None:
-        """No window reads any more what lies before."""
-        panes = self.panes
-        while panes and panes[0].last_ms < from_ms:
-            del panes[0]
-        if self.cut_ms <= from_ms:
-            if self.tied is not None and self.cut_ms == from_ms:
-                panes.insert(0, self.tied)
-            self.tied = None
-            self.cut_ms = _NEVER_MS
-
-    def cut(self, last_ms: int) -> None:
-        """A group that they count in has alerted, and its last event was then."""
-        if last_ms <= self.cut_ms:
-            return
-        self.cut_ms, self.tied = last_ms, None
-        panes = self.panes
-        while panes and panes[0].last_ms <= last_ms:
-            pane = panes.pop(0)
-            if pane.last_ms == last_ms:
-                self.tied = pane.last_moment()
-
-    @property
-    def is_empty(self) -> bool:
-        return not self.panes and self.cut_ms == _NEVER_MS
-
-    @property
-    def pieces(self) -> int:
-        tied = 0 if self.tied is None else self.tied.pieces
-        return tied + sum(pane.pieces for pane in self.panes)
-
-    @property
-    def last_ms(self) -> int:
-        return self.panes[-1].last_ms if self.panes else self.cut_ms
-
-
-class _Pane:
-    """Events of a source that the same runs read."""
-
-    __slots__ = ("at_last", "events", "first_ms", "last_ms", "mark", "values")
-
-    def __init__(self, mark: tuple[int, int]) -> None:
-        self.mark = mark
-        self.events = 0
-        self.first_ms = -_NEVER_MS
-        self.last_ms = _NEVER_MS
-        self.at_last = 0
-        """How many of them are of the last time."""
-        self.values: dict[Scalar, int] | None = None
-        """Each distinct value, and when it came last."""
-
-    def take(self, time_ms: int, values: tuple[Scalar, ...]) -> int:
-        """How many values are new."""
-        self.events += 1
-        if time_ms > self.last_ms:
-            self.last_ms, self.at_last = time_ms, 1
-        elif time_ms == self.last_ms:
-            self.at_last += 1
-        if time_ms < self.first_ms:
-            self.first_ms = time_ms
-        if not values:
-            return 0
-        held = self.values
-        if held is None:
-            held = self.values = {}
-        before = len(held)
-        for value in values:
-            held[value] = max(time_ms, held.get(value, time_ms))
-        return len(held) - before
-
-    def last_moment(self) -> _Pane:
-        """A pane of only the events of the last time."""
-        pane = _Pane(_REVIVED)
-        pane.events = pane.at_last = self.at_last
-        pane.first_ms = pane.last_ms = self.last_ms
-        if self.values is not None:
-            pane.values = {v: ms for v, ms in self.values.items() if ms == self.last_ms}
-        return pane
-
-    @property
-    def pieces(self) -> int:
-        return 1 + (0 if self.values is None else len(self.values))
-
-
-class _Count(NamedTuple):
-    """What a run counts in a group."""
-
-    events: int
-    first_ms: int
-    last_ms: int
-    cluster: str
-    to_come: int
-    """Events that lie behind the run's window."""
-
-
-def _count(bucket: _Bucket, window: Window) -> _Count:
-    events = to_come = 0
-    first_ms, last_ms = -_NEVER_MS, _NEVER_MS
-    clusters = set()
-    for source in bucket.sources:
-        source.leave(window.from_ms)
-        for pane in source.panes:
-            if pane.first_ms > window.to_ms:
-                to_come += pane.events
-                continue
-            events += pane.events
-            first_ms = min(first_ms, pane.first_ms)
-            last_ms = max(last_ms, pane.last_ms)
-            clusters.add(source.key[0])
-    cluster = clusters.pop() if len(clusters) == 1 else ""
-    return _Count(events, first_ms, last_ms, cluster, to_come)
-
-
-def _distinct(bucket: _Bucket, window: Window, enough: int) -> int:
-    """The distinct values of a group's events in the window; 0 where they cannot be enough."""
-    held = [
-        pane.values
-        for source in bucket.sources
-        for pane in source.panes
-        if pane.first_ms <= window.to_ms and pane.values is not None
-    ]
-    if sum(map(len, held)) < enough:
-        return 0
-    return len(held[0]) if len(held) == 1 else len(set().union(*held))
 
 
 class _History:
@@ -439,7 +276,7 @@ class _History:
         """The keys of the former, as a heap."""
 
     def last_ms(self, terms: Combination) -> int:
-        return self._last_ms.get(terms, _NEVER_MS)
+        return self._last_ms.get(terms, NEVER_MS)
 
     def add(self, terms: Combination, last_ms: int) -> None:
         if last_ms <= self.last_ms(terms):
@@ -472,27 +309,6 @@ class _History:
         for terms in gone:
             del self._last_ms[terms]
         return gone
-
-
-class _PaneMarks:
-    """The pane of an instant: the first and the last run that read it. None where no run does."""
-
-    def __init__(self, runs: Runs) -> None:
-        self._runs = runs
-        self._low_ms = 0
-        self._high_ms = -1
-        self._mark: tuple[int, int] | None = None
-
-    def mark(self, instant_ms: int) -> tuple[int, int] | None:
-        if not self._low_ms <= instant_ms <= self._high_ms:
-            first, last = self._runs.ticks(instant_ms)
-            self._low_ms = self._high_ms = instant_ms
-            self._mark = None
-            if first <= last:
-                self._mark = first, last
-                ends = self._runs.window_ms(first)[1], self._runs.window_ms(last + 1)[0] - 1
-                self._high_ms = max(instant_ms, min(ends))
-        return self._mark
 
 
 def _threshold_of(rule: Rule) -> Threshold:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from itertools import product
+from itertools import islice, product
 from typing import Final, TypeAlias
 
 from barrelman.engine.places import Scope, Shape, read_values
@@ -13,6 +13,9 @@ from barrelman.records.paths import Scalar
 
 FieldReader: TypeAlias = Callable[[Event], list[Scalar]]
 Combination: TypeAlias = tuple[Scalar, ...]
+
+MOST_COMBINATIONS: Final = 10_000
+"""Of one event. Three arrays of a thousand values each, which anybody may send, have a billion."""
 
 _UNMAPPED: Final = Catalogue()
 
@@ -30,7 +33,8 @@ def field_reader(name: str, *, catalogue: Catalogue = _UNMAPPED) -> FieldReader:
 
 
 def combinations_of(readers: Sequence[FieldReader], event: Event) -> list[Combination]:
-    """Every combination of one value of each field, each once: arrays fan out.
+    """Every combination of one value of each field, each once: arrays fan out, up to
+    `MOST_COMBINATIONS`.
 
     Empty where a field has no value. True, 1 and 1.0 are one to Python; a field has one type, so
     that they do not meet.
@@ -41,4 +45,4 @@ def combinations_of(readers: Sequence[FieldReader], event: Event) -> list[Combin
         if not values:
             return []
         columns.append(values if len(values) == 1 else list(dict.fromkeys(values)))
-    return list(product(*columns))
+    return list(islice(product(*columns), MOST_COMBINATIONS))
