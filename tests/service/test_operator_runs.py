@@ -473,6 +473,20 @@ def test_sequences_are_folded_with_their_blocks(graph: Graph) -> None:
     assert whole[f"{SUPPRESSION}.docs_count"] == 1
 
 
+# --- what is told --------------------------------------------------------------------------------
+
+
+def test_repeats_that_were_folded_are_counted(graph: Graph) -> None:
+    graph.add_rule(suppressed("1h"))
+    graph.work()
+    sent(graph, "12:03", 1)
+    run_at(graph, "12:05")
+    sent(graph, "12:06", 2, 3)
+    run_at(graph, "12:10")
+    assert graph.service.numbers().folded == 1
+    assert sum(graph.service.numbers().alerts.values()) == 1
+
+
 # --- as a scan ----------------------------------------------------------------------------------
 
 

@@ -219,6 +219,16 @@ def test_rules_that_fail_or_are_always_capped(graph: Graph) -> None:
     assert any("last 3 runs of 'Rule' failed" in each for each in reasons)
 
 
+def test_a_rule_that_has_more_groups_than_it_may_hold(graph: Graph) -> None:
+    lookout = Lookout(graph)
+    assert lookout.check(crowded={"u": ("Rule", 1234)}) == ["crowded:u"]
+    (alert,) = lookout.alerts()
+    assert alert.rule_name == "Rule State Full"
+    assert "'Rule' let go of 1,234 groups" in alert.document
+    assert lookout.check(crowded={}) == []
+    assert lookout.statuses() == ["closed"]
+
+
 def test_late_runs_sinks_losses_and_parts_that_stall(graph: Graph) -> None:
     lookout = Lookout(graph)
     assert lookout.check(late_ms=299_999, sinks={"slack": SinkSight(899, 0, "refused")}) == []

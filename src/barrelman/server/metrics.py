@@ -259,6 +259,18 @@ FIGURES: Final = (
         ("severity",),
     ),
     Figure(
+        "barrelman_alerts_folded_total",
+        "counter",
+        "Repeats that were counted to an alert that was there.",
+        _one(lambda n: n.folded),
+    ),
+    Figure(
+        "barrelman_groups_dropped_total",
+        "counter",
+        "Groups and unfinished sequences that runs let go of for want of room.",
+        _one(lambda n: n.evicted),
+    ),
+    Figure(
         "barrelman_watches",
         "gauge",
         "Warnings of the service about itself that last.",

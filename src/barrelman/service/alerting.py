@@ -118,6 +118,8 @@ class Alerting:
         self._marks: dict[str, int] = {}
         self.raised: dict[str, int] = {}
         """New alerts since the service began, by severity."""
+        self.folded = 0
+        """Findings that were counted to an alert that was there."""
         self.on_raised: Callable[[Sequence[NewAlert]], None] = lambda alerts: None
 
     def has_room(self, watcher: Watcher, ticks_ms: Sequence[int]) -> bool:
@@ -178,6 +180,7 @@ class Alerting:
             ]
             if batch.has_something:
                 self._store(batch.new, None, batch=batch)
+            self.folded += outcomes.count("folded")
         return outcomes
 
     def memories(self, watcher: Watcher, *, from_ms: int, before_ms: int) -> list[Memory]:

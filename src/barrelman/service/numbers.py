@@ -58,6 +58,10 @@ class Numbers:
     """By status: ready, disabled, invalid, unsupported."""
     alerts: Mapping[str, int]
     """Raised, by severity."""
+    folded: int
+    """Findings of runs that were counted to an alert that was there."""
+    evicted: int
+    """Groups and unfinished sequences that runs let go of for want of room."""
     watches: int
     """Warnings of the service about itself that last."""
     clock_ahead_us: int

@@ -74,6 +74,8 @@ class Streak:
     rule_name: str
     failed: int = 0
     capped: int = 0
+    evicted: int = 0
+    """What the last run let go of for want of room."""
 
 
 @dataclass
@@ -127,6 +129,8 @@ class Scheduler:
         self._thread = threading.Thread(target=self._run, name="scheduler", daemon=True)
         self.streaks: dict[str, Streak] = {}
         """Of each rule that ran, by its id."""
+        self.evicted = 0
+        """Groups and unfinished sequences let go of since the service began."""
         self.delay_ms = 0
         """How late the last runs began."""
         self.pass_ms = 0.0
@@ -414,6 +418,7 @@ class Scheduler:
             is_stopping=lambda: not self._is_open,
             give_way=self._give_way,
         )
+        self.evicted += sum(run.evicted for run in runs)
         return counts, time.monotonic() - started
 
     def _note_failures(self, now_ms: int) -> None:
@@ -442,6 +447,7 @@ class Scheduler:
         streak = self.streaks.setdefault(row.rule_uuid, Streak(rule_name))
         streak.failed = streak.failed + 1 if row.status == "failed" else 0
         streak.capped = streak.capped + 1 if row.capped else 0
+        streak.evicted = int((row.metrics or {}).get("evicted", 0))
 
     # Runs by hand, and gaps
 

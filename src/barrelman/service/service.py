@@ -250,6 +250,8 @@ class Service:
             gaps=len(self.database.read(runs_table.unfilled)),
             rules=dict(statuses),
             alerts=dict(self.alerting.raised),
+            folded=self.alerting.folded,
+            evicted=self.scheduler.evicted,
             watches=len(self.watchdogs.active()),
             clock_ahead_us=self.clock.ahead_us,
             disk_total_bytes=disk.total,
@@ -313,6 +315,8 @@ class Service:
             cluster.refused, cluster.malformed = counts.refused, counts.malformed
         for uuid, streak in list(self.scheduler.streaks.items()):
             sight.streaks[uuid] = streak.rule_name, streak.failed, streak.capped
+            if streak.evicted:
+                sight.crowded[uuid] = streak.rule_name, streak.evicted
         for name, state in self.courier.state().items():
             waits = 0.0
             if state.oldest_us is not None and state.last_error:

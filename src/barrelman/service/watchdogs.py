@@ -121,6 +121,14 @@ KINDS: Final[dict[str, Kind]] = {
         "Each of the last runs of this rule met its cap, and matches were left out. An attack can "
         "hide among them: narrow the query, add an exception, or raise `max_signals`.",
     ),
+    "crowded": Kind(
+        "Rule State Full",
+        "medium",
+        47,
+        "A run of this rule had more groups, or more unfinished sequences, than one may hold, and "
+        "let go of the oldest: what they would have come to is not alerted. An attack can hide in "
+        "such a crowd: narrow the query, or group by fields whose values no client can make up.",
+    ),
     "late": Kind(
         "Runs Late",
         "high",
@@ -202,6 +210,8 @@ class Sight:
     late_ms: int = 0
     streaks: dict[str, tuple[str, int, int]] = field(default_factory=dict)
     """By rule: its name, how many runs failed, how many were capped, in a row."""
+    crowded: dict[str, tuple[str, int]] = field(default_factory=dict)
+    """By rule: its name, and how many groups its last run let go of."""
     sinks: dict[str, SinkSight] = field(default_factory=dict)
     """Those that do not take everything."""
     files: dict[str, str] = field(default_factory=dict)
@@ -269,6 +279,9 @@ class Watchdogs:
             if options.capped_runs and capped >= options.capped_runs:
                 reason = f"the last {capped} runs of '{name}' met its cap"
                 yield Condition("capped", rule_uuid, reason)
+        for rule_uuid, (name, evicted) in sight.crowded.items():
+            reason = f"the last run of '{name}' let go of {evicted:,} groups for want of room"
+            yield Condition("crowded", rule_uuid, reason)
         for name, sink in sight.sinks.items():
             yield from self._of_sink(name, sink)
         for name, why in sight.files.items():

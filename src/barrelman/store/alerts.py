@@ -129,6 +129,7 @@ class Filters(TypedDict, total=False):
     statuses: Collection[str] | None
     clusters: Collection[str] | None
     kinds: Collection[str] | None
+    groups: Collection[str] | None
     building_block: bool | None
 
 
@@ -150,6 +151,7 @@ _NAMED: Final[dict[str, sa.ColumnElement[str]]] = {
     "statuses": table.c.status,
     "clusters": table.c.cluster,
     "kinds": table.c.kind,
+    "groups": table.c.group_id,
 }
 
 

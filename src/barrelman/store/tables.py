@@ -280,6 +280,7 @@ alerts: Final = Table(
     UniqueConstraint("id"),
     Index("ix_alerts_created", "created_us", "id"),
     Index("ix_alerts_instance", "instance_id", "tick_ms", info=since(2)),
+    Index("ix_alerts_group", "group_id", info=since(2)),
     Index("ix_alerts_rule_tick", "rule_uuid", "tick_ms"),
     Index("ix_alerts_rule_created", "rule_uuid", "created_us"),
     Index("ix_alerts_status_created", "status", "created_us"),

@@ -18,6 +18,7 @@ from barrelman.server.own.replies import blocking, given, reply
 from barrelman.server.own.schemas import (
     ANYTHING,
     DATE,
+    FLAG,
     INSTANT,
     NEXT,
     NUMBER,
@@ -45,7 +46,7 @@ _MOST_NAMED: Final = 100
 _STATUSES: Final = ("open", "acknowledged", "closed")
 _SEVERITIES: Final = ("low", "medium", "high", "critical")
 _KINDS: Final = ("live", "scheduled", "catch-up", "manual", "gap", "watchdog")
-_ASKED: Final = ("since", "until", "rule", "severity", "status", "cluster", "kind")
+_ASKED: Final = ("since", "until", "rule", "severity", "status", "cluster", "kind", "group")
 
 
 async def search(request: Request) -> Response:
@@ -207,6 +208,7 @@ def _filters(request: Request, asked: Asked) -> dict[str, Any]:
         "severities": asked.one_of("severity", _SEVERITIES),
         "statuses": asked.one_of("status", _STATUSES),
         "kinds": asked.one_of("kind", _KINDS),
+        "groups": asked.words("group") or None,
         "clusters": caller_of(request).clusters_of(asked.words("cluster")),
     }
 
@@ -239,6 +241,8 @@ def _shown(alert: StoredAlert) -> dict[str, Any]:
         "cluster": alert.cluster,
         "created": instant(alert.created_us),
         "event_time": instant(alert.event_time_us),
+        "group": alert.group_id,
+        "building_block": alert.building_block,
         "message": json.loads(alert.document).get("kibana.alert.reason"),
         "status": alert.status,
         "status_updated": instant(alert.status_updated_us),
@@ -260,6 +264,8 @@ _ALERT: Final = obj(
     cluster=TEXT,
     created=INSTANT,
     event_time=SOME_INSTANT,
+    group={**SOME_TEXT, "description": "Of a sequence, the id of the alert on the whole."},
+    building_block={**FLAG, "description": "It tells something only with others."},
     message={**SOME_TEXT, "description": "Who did what, in a sentence."},
     status=words(*_STATUSES),
     status_updated=SOME_INSTANT,
@@ -294,6 +300,7 @@ _FILTERS: Final = (
     Parameter("status", "Only of this status; may be given several times.", words(*_STATUSES)),
     Parameter("cluster", "Only of this cluster; may be given several times.", TEXT),
     Parameter("kind", "Only of this kind; may be given several times.", words(*_KINDS)),
+    Parameter("group", "Only of the sequence whose alert has this id.", TEXT),
 )
 
 
