@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from hypothesis import strategies as st
 
@@ -41,32 +41,51 @@ NUMBERS: st.SearchStrategy[int | float] = st.sampled_from(
     ]
 )
 PLACES = st.sampled_from([0, 1, 2, 3, -1, -2, 100, -100, 1.5])
-EXPRESSIONS = st.sampled_from(
-    [
-        *("a", "a|b", ".*", ".+", "(a|b)*", "[a-c]+.*", ".*te", "cre?ate", "<1-100>", "<01-80>"),
-        *(
-            "~(a.*)",
-            "~a",
-            "a.*&.*b",
-            "@",
-            "#",
-            "()",
-            r"\d+",
-            r"\w+(-\w+)*",
-            '".*"',
-            "(a?){3}b{0,2}",
-        ),
-        *(
-            "[^a]*",
-            "(create|delete|list)",
-            ".*system:(masters|nodes).*",
-            "A.*",
-            r"10\.0\..*",
-            "tr.e",
-        ),
-        *("~(.*create.*)", ".{3,6}", "(.*ate.*)&(~(re.*))", "12345|12345\\.0", "1e.*", ".*e999.*"),
-    ]
-)
+MATCHES: dict[str, list[Any]] = {
+    "a": ["a"],
+    "a|b": ["b"],
+    ".*": ["", "create"],
+    ".+": ["x"],
+    "(a|b)*": ["abba", ""],
+    "[a-c]+.*": ["create"],
+    ".*te": ["create", "delete"],
+    "cre?ate": ["create", "crate"],
+    "<1-100>": ["007", 7, 100],
+    "<01-80>": ["07", 80],
+    "~(a.*)": ["create"],
+    "~a": ["", "aa"],
+    "a.*&.*b": ["ab", "a or b"],
+    "@": ["x"],
+    "#": [""],
+    "()": [""],
+    r"\d+": ["12345", 12345],
+    r"\w+(-\w+)*": ["kube-system"],
+    '".*"': [".*"],
+    "(a?){3}b{0,2}": ["aab"],
+    "[^a]*": ["\U0001f600", "x"],
+    "(create|delete|list)": ["create", "delete"],
+    ".*system:(masters|nodes).*": ["system:masters", "xsystem:nodes"],
+    "A.*": ["Abc"],
+    r"10\.0\..*": ["10.0.0.7"],
+    "tr.e": [True, "tree", "true"],
+    "~(.*create.*)": ["delete"],
+    ".{3,6}": ["create"],
+    "(.*ate.*)&(~(re.*))": ["create"],
+    r"12345|12345\.0": [12345, 12345.0, "12345"],
+    "1e.*": ["1e5", 1e22],
+    ".*e999.*": ["1e999"],
+    ".*create.*|/api/v1/.*": ["recreated", "/api/v1/pods"],
+    "R&D.*": ["R", "D"],
+    r"R\&D <team\>": ["R&D <team>"],
+    'a "quoted".*': ["a quoted word"],
+    r"a \"quoted\" .*": ['a "quoted" word'],
+    "nämespace": ["nämespace"],
+    "(two words){1,}": ["two words"],
+    "(create){2}x?": ["createcreate"],
+    "fal(se)": [False, "false"],
+}
+"""Regular expressions, each with values that meet it, or nearly."""
+EXPRESSIONS = st.sampled_from([*MATCHES])
 Drawn = TypeVar("Drawn")
 OPERATORS: st.SearchStrategy[CompareOp] = st.sampled_from(["eq", "gt", "gte", "lt", "lte"])
 RANGES: st.SearchStrategy[RangeOp] = st.sampled_from(["gt", "gte", "lt", "lte"])

@@ -12,26 +12,39 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Any
 
+from eqltrees import MATCHES, special_leaves
 from hypothesis import strategies as st
 
 from barrelman.errors import QueryTypeError
 from barrelman.query.ast import (
     And,
     Boolean,
+    Call,
+    Compare,
+    Constant,
     Exists,
+    Expression,
     FieldName,
+    FieldValue,
+    Fuzzy,
+    Holds,
     Is,
+    Near,
     Nested,
     Node,
     Not,
+    Number,
     Or,
     Pattern,
     Range,
+    RegExp,
+    Suits,
     Text,
     Value,
     Wild,
     Within,
 )
+from barrelman.query.operands import operands_of
 from barrelman.query.typecheck import check_types
 from barrelman.records.fields import AUDIT, AUDIT_CATALOGUE, FieldType
 
@@ -134,7 +147,11 @@ VALUES: st.SearchStrategy[Value] = (
 @st.composite
 def _leaves(draw: st.DrawFn, names: list[str]) -> Node:
     name: FieldName = Text(draw(st.sampled_from(names)))
-    shape = draw(st.sampled_from(["is"] * 8 + ["exists", "range", "within", "any", "wild"]))
+    shape = draw(
+        st.sampled_from(["is"] * 8 + ["exists", "range", "within", "any", "wild"] + ["special"] * 4)
+    )
+    if shape == "special":
+        return draw(special_leaves(st.sampled_from(names), st.sampled_from([*WORDS, ""]), PATTERNS))
     if shape == "exists":
         return Exists(name)
     if shape == "range":
@@ -226,6 +243,13 @@ def meeting(node: Node, seed: int, prefix: str = "") -> Iterator[tuple[str, Any]
             yield _raw_name(prefix + name, draw), draw.choice(SCALARS)
         case Range(Text(name), _, Text(value)):
             yield _raw_name(prefix + name, draw), draw.choice([value, 7, "create"])
+        case Compare() | Suits() | Holds():
+            wanted = _constants(node)
+            for part in operands_of(node):
+                if isinstance(part, FieldValue):
+                    yield _raw_name(prefix + part.name.value, draw), draw.choice(wanted)
+                else:
+                    yield from meeting(part, seed, prefix)
 
 
 def _raw_name(name: str, draw: random.Random) -> str:
@@ -244,6 +268,12 @@ def _like(value: Value, draw: random.Random) -> Any:
         )
     if isinstance(value, Boolean):
         return draw.choice([value.value, str(value.value).lower()])
+    if isinstance(value, Number):
+        return draw.choice([value.value, Bare(f"{value.value}"), str(value.value)])
+    if isinstance(value, RegExp):
+        return draw.choice([*MATCHES.get(value.source, ["x"]), draw.choice(WORDS)])
+    if isinstance(value, Fuzzy | Near):
+        value = Text(value.text)
     text = value.value if isinstance(value, Text) else ""
     text = _DECISIONS.get(text, text)
     try:
@@ -251,6 +281,23 @@ def _like(value: Value, draw: random.Random) -> Any:
     except ValueError:
         return text
     return draw.choice([text, Bare(text)]) if draw.random() < 0.6 else text
+
+
+def _constants(node: Compare | Suits | Holds) -> list[Any]:
+    """What the fields of a computed condition may well have to hold."""
+    found: list[Any] = ["create", 5]
+    waiting: list[Expression] = [node.left, node.right] if isinstance(node, Compare) else []
+    if not isinstance(node, Compare):
+        waiting.append(node.expression)
+    if isinstance(node, Suits):
+        found += [_like(node.value, random.Random(0))] * 3
+    while waiting:
+        each = waiting.pop()
+        if isinstance(each, Call):
+            waiting.extend(each.args)
+        elif isinstance(each, Constant) and each.value is not None:
+            found += [each.value, each.value, f"{each.value}x", f"x{each.value}"]
+    return found
 
 
 class Spelling:
