@@ -194,7 +194,9 @@ def test_an_interrupted_query_ends_what_it_has_begun() -> None:
         first = child.stdout.readline() + child.stdout.readline()
         child.send_signal(signal.SIGINT)
         assert child.stderr is not None
-        assert json.loads(first + child.stdout.read()) == DOCS
+        found = json.loads(first + child.stdout.read())
+        assert found
+        assert found == DOCS[: len(found)]
         assert b"interrupted" in child.stderr.read()
         assert child.wait() == 130
 
