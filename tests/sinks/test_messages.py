@@ -134,6 +134,56 @@ def test_a_sequence_whose_event_has_no_request_is_no_deed() -> None:
     assert message_of(document, public_url=None).what == ""
 
 
+def test_a_threshold_tells_of_its_events() -> None:
+    result = {
+        "count": 12,
+        "terms": [{"field": "user.name", "value": "eve"}, {"field": "source.ip", "value": "::1"}],
+        "cardinality": [{"field": "orchestrator.namespace", "value": 5}],
+    }
+    told = message(1, threshold_result=result, audit={})
+    expected = "12 events of user.name eve, source.ip ::1 with 5 different orchestrator.namespace"
+    assert told.sentence == f"{expected} in cluster prod"
+    assert told.title == f"{RULE}: {expected} (prod)"
+    told = message(1, threshold_result={"count": 3, "terms": []}, audit={})
+    assert told.sentence == "3 events in cluster prod"
+
+
+def test_a_sequence_tells_how_many_events_it_has() -> None:
+    parents = [
+        {"id": "e1", "type": "event"},
+        {"id": "b1", "type": "signal", "rule": "u"},
+        {"id": "e2", "type": "event"},
+        {"id": "b2", "type": "signal", "rule": "u"},
+        {"id": "other", "type": "signal", "rule": "v"},
+    ]
+    told = message(1, group__id=alert_id(1), ancestors=parents, rule__uuid="u")
+    assert told.sentence == "a sequence of 2 events by eve in cluster prod"
+    block = message(1, group__id="whole", ancestors=parents[:1], rule__uuid="u")
+    assert block.sentence.startswith("eve created pods")
+
+
+def test_what_is_new_and_what_came_again_stand_behind() -> None:
+    told = message(1, new_terms=["eve", 403], suppression__docs_count=2)
+    assert told.sentence.endswith("from 203.0.113.7 (new is eve, 403; and 2 more like it)")
+    assert "more like it" not in message(1, suppression__docs_count=0).sentence
+    reason = message(1, audit={}, reason="It was so.", suppression__docs_count=1).sentence
+    assert reason == "It was so. (and 1 more like it)"
+
+
+@pytest.mark.parametrize(
+    "odd",
+    [
+        {"threshold_result": 5},
+        {"threshold_result": {"count": None, "terms": [5], "cardinality": "x"}},
+        {"group__id": [], "ancestors": 5},
+        {"group__id": alert_id(1), "ancestors": {"type": "signal"}},
+        {"new_terms": "x", "suppression__docs_count": "y"},
+    ],
+)
+def test_odd_values_of_several_events_break_nothing(odd: dict[str, Any]) -> None:
+    assert message(1, **odd).sentence
+
+
 def test_nothing_of_an_event_breaks_a_line_or_turns_it() -> None:
     told = audit_message(
         user={"username": "eve\r\nBcc: all@example.com\x1b[2J\u202e"},

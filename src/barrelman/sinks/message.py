@@ -13,7 +13,7 @@ from barrelman.records.frozen import frozen
 from barrelman.records.paths import Path
 from barrelman.records.severities import SEVERITIES
 from barrelman.records.times import format_instant, parse_instant_us
-from barrelman.sinks.wording import deed_of, one_line
+from barrelman.sinks.wording import also_of, crowd_of, deed_of, one_line
 
 _CLUSTER: Final = Path("orchestrator.cluster.name")
 _RULE: Final = "kibana.alert.rule."
@@ -55,19 +55,23 @@ class Message:
     note: str
     """The rule's investigation guide, in Markdown, as its author wrote it."""
     is_test: bool
+    crowd: str
+    """What an alert on several events tells of them; "" of one on a single event."""
+    also: str
+    """What stands behind either, in brackets: what was new, and how often it happened again."""
     document: JsonObject = field(repr=False)
 
     @property
     def sentence(self) -> str:
         """Who did what, where and from where; of an alert about no request, its reason."""
-        if not self.what:
-            return self.reason
-        parts = [f"{self.who or 'someone'} {self.what}"]
+        if not (self.what or self.crowd):
+            return self.reason + self.also
+        parts = [self.crowd or f"{self.who or 'someone'} {self.what}"]
         if self.cluster:
             parts.append(f"in cluster {self.cluster}")
-        if self.source:
+        if self.source and not self.crowd:
             parts.append(f"from {self.source}")
-        return " ".join(parts)
+        return " ".join(parts) + self.also
 
     @property
     def created(self) -> str:
@@ -117,8 +121,9 @@ def message_of(
     cluster = one_line(next((str(value) for value in _CLUSTER.values(document)), ""))
     severity = _severity(document)
     reason = _reason(document, severity, rule_name)
-    told = f"{deed.who or 'someone'} {deed.what}" if deed.what else reason
-    where = f" ({cluster})" if cluster and deed.what else ""
+    crowd = crowd_of(document)
+    told = crowd or (f"{deed.who or 'someone'} {deed.what}" if deed.what else reason)
+    where = f" ({cluster})" if cluster and (crowd or deed.what) else ""
     title = f"{rule_name}: {told}{where}" if told != rule_name else rule_name
     note = str(document.get(f"{_RULE}note") or "")
     return Message(
@@ -145,6 +150,8 @@ def message_of(
             each for each in _texts(document.get(f"{_RULE}references")) if _is_web(each)
         ),
         note="" if note == document.get(f"{_RULE}description") else note,
+        crowd=crowd,
+        also=also_of(document),
         is_test=document.get("barrelman.test") is True,
         document=document,
     )

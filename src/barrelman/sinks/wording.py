@@ -104,6 +104,52 @@ def deed_of(document: JsonObject) -> Deed:
     return Deed(who, one_line(action), one_line(shown), one_line(what), source)
 
 
+def crowd_of(document: JsonObject) -> str:
+    """What an alert tells that is about several events: `7 events of user.name eve`.
+
+    "" of one that is about a single event.
+    """
+    alert = "kibana.alert."
+    result = document.get(f"{alert}threshold_result")
+    if isinstance(result, dict):
+        told = [f"{result.get('count', '?')} events"]
+        if terms := _pairs(result.get("terms")):
+            told.append(f"of {terms}")
+        told += (
+            f"with {each.get('value', '?')} different {each.get('field', '?')}"
+            for each in _objects(result.get("cardinality"))
+        )
+        return one_line(" ".join(told))
+    group = document.get(f"{alert}group.id")
+    if group is None or group != document.get(f"{alert}uuid"):
+        return ""
+    rule = document.get(f"{alert}rule.uuid")
+    parents = _objects(document.get(f"{alert}ancestors"))
+    number = sum(each.get("type") == "signal" and each.get("rule") == rule for each in parents)
+    who = _who(document)
+    return f"a sequence of {number} events" + (f" by {who}" if who else "")
+
+
+def also_of(document: JsonObject) -> str:
+    """What is to be said beside what happened: what was new, and how often it happened again."""
+    told = []
+    new = document.get("kibana.alert.new_terms")
+    if isinstance(new, list) and new:
+        told.append(f"new is {', '.join(str(each) for each in new)}")
+    again = document.get("kibana.alert.suppression.docs_count")
+    if isinstance(again, int) and again > 0:
+        told.append(f"and {again} more like it")
+    return one_line(f" ({'; '.join(told)})") if told else ""
+
+
+def _pairs(terms: object) -> str:
+    return ", ".join(f"{each.get('field')} {each.get('value')}" for each in _objects(terms))
+
+
+def _objects(items: object) -> list[JsonObject]:
+    return [each for each in items if type(each) is dict] if isinstance(items, list) else []
+
+
 def one_line(text: str, most: int = _MOST_CHARS) -> str:
     """The text as one line of at most so many characters that steer no terminal and no reader.
 
