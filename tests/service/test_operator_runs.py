@@ -316,6 +316,23 @@ def test_and_is_known_to_the_run(graph: Graph) -> None:
     assert graph.numbers() == [1, 2]
 
 
+def test_in_a_flood_live_judging_has_the_first_and_a_run_alone_the_newest(tmp_path: Path) -> None:
+    for is_live, numbers in ((True, [1, 2]), (False, [4, 5])):
+        with Graph(tmp_path / f"{is_live}", is_live=is_live) as graph:
+            graph.open_up()
+            graph.add_rule(eql('any where kubernetes.audit.verb == "delete"', max_signals=2))
+            graph.work()
+            if is_live:
+                graph.service.detector.start()
+            sent(graph, "12:03", 1, 2, 3, 4, 5, verb="delete")
+            if is_live:
+                graph.judged()
+            run_at(graph, "12:05")
+            assert graph.numbers() == numbers
+            run = graph.runs()[-1]
+            assert (run.matches, run.capped) == (5, 3)
+
+
 @pytest.mark.parametrize("rule", [threshold(1), new_terms(), suppressed(), eql(SEQUENCE)])
 def test_what_needs_more_than_an_event_waits_for_its_run(graph: Graph, rule: JsonObject) -> None:
     graph.add_rule(rule)

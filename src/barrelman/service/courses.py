@@ -178,7 +178,7 @@ class Course:
             # Another act under an Audit-ID that was used before.
             identity = id_of_other_act(identity, mark)
             first = self._seen.add(bytes.fromhex(identity)[:16], mark)
-            payload = with_identity(payload, identity, has_operand=True)
+            payload = with_identity(payload, identity)
         if first is not None:
             return None
         _, operand, groups, packed = unpack_operand(payload)

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from barrelman.detection.lineup import Lineup
+from barrelman.detection.lineup import Lineup, Watcher
 from barrelman.service.alerting import Alerting, Candidate, Outcome
 from barrelman.service.courses import Course, Operators, read_past
 from barrelman.service.judging import Judged, judge_frame
@@ -42,12 +42,15 @@ def run_pass(
     *,
     lineup: Lineup,
     operators: Operators | None = None,
+    judged_live: bool = True,
     is_stopping: Callable[[], bool] = lambda: False,
     give_way: Callable[[], None] = lambda: None,
 ) -> PassCounts:
     """Does the runs; all rules of `runs` are in `lineup`. Stops early, incomplete, when asked.
 
-    `operators`: those that last; without them, runs read the past of their rules anew.
+    `operators`: those that last; without them, runs read the past of their rules anew. With live
+    judging, rules of which one event is an alert are run as they are judged live: an operator
+    might choose other events where there are more than the cap.
     """
     counts = PassCounts()
     numbers = {lineup.number_of[run.watcher.uuid] for run in runs}
@@ -60,7 +63,7 @@ def run_pass(
     courses = {
         place: _course(alerting, some, operators)
         for place, some in by_number.items()
-        if some[0].watcher.operation is not None
+        if _needs_operator(some[0].watcher, judged_live=judged_live)
     }
     try:
         started = time.monotonic()
@@ -89,6 +92,10 @@ def run_pass(
         for course in courses.values():
             course.close()
     return counts
+
+
+def _needs_operator(watcher: Watcher, *, judged_live: bool) -> bool:
+    return watcher.operation is not None and not (judged_live and watcher.is_live)
 
 
 def _course(alerting: Alerting, runs: Sequence[Run], operators: Operators | None) -> Course:
@@ -177,6 +184,8 @@ def _sort_in(
                 continue
             watcher = run.watcher
             if watcher.uses_now and not watcher.predicate.matches(judged.event, now_ms=run.tick_ms):
+                continue
+            if not watcher.meets_alone(judged.event, run.tick_ms):
                 continue
             run.matches += 1
             candidate = Candidate(watcher, judged.event, (run.tick_ms,), run.allowance)

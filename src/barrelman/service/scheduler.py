@@ -102,10 +102,12 @@ class Scheduler:
         clock: Callable[[], int],
         flush: Callable[[], None],
         give_way: Callable[[], None] = lambda: None,
+        is_live: bool = True,
         fills_gaps: bool = True,
         most_gap_ms: int = 7 * 86_400_000,
     ) -> None:
         self._give_way = give_way
+        self._is_live = is_live
         self._fills_gaps = fills_gaps
         self._most_gap_ms = most_gap_ms
         self._database = database
@@ -415,6 +417,7 @@ class Scheduler:
             runs,
             lineup=lineup,
             operators=self._operators,
+            judged_live=self._is_live,
             is_stopping=lambda: not self._is_open,
             give_way=self._give_way,
         )

@@ -129,6 +129,7 @@ class Service:
             clock=now,
             flush=self.intake.flush,
             give_way=self.intake.give_way,
+            is_live=self.options.is_live,
             fills_gaps=self.options.fills_gaps,
             most_gap_ms=round(self.options.gap_days * 86_400_000),
         )
