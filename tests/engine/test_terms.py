@@ -79,10 +79,10 @@ def test_buckets_are_in_the_order_of_their_terms() -> None:
         ("\uffff", "a"),
         ("\U00010000", "a"),
     ]
-    assert sorted(buckets[::-1], key=order) == buckets
+    assert sorted(set(buckets), key=order) == buckets
 
 
 def test_addresses_are_in_the_order_of_numbers() -> None:
     order = composite_order(["ip", "keyword"], catalogue=TYPED)
     buckets: list[tuple[Scalar, ...]] = [("9.0.0.1", "a"), ("10.0.0.1", "a"), ("2001:db8::", "a")]
-    assert sorted(buckets[::-1], key=order) == buckets
+    assert sorted(set(buckets), key=order) == buckets

@@ -40,6 +40,18 @@ def test_what_is_no_address(text: str) -> None:
     assert parse_address(text) is None
 
 
+@given(
+    st.lists(st.sampled_from([*"0123456789.", "25", "255", "256", "00"]), max_size=16).map("".join)
+)
+@settings(deadline=None)
+def test_dotted_texts_are_what_the_standard_library_takes_them_for(text: str) -> None:
+    try:
+        expected: int | None = V4 + int(ip_address(text))
+    except ValueError:
+        expected = None
+    assert parse_address(text) == expected
+
+
 @pytest.mark.parametrize("value", [None, 1, 1.5, True, [], {}, b"10.0.0.1"])
 def test_only_text_is_an_address(value: object) -> None:
     assert parse_address(value) is None

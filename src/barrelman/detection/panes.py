@@ -28,7 +28,7 @@ class Bucket:
 
     def __init__(self, terms: Combination) -> None:
         self.terms = terms
-        self.sources: dict[Source, None] = {}
+        self.sources: list[Source] = []
         self.bound = 0
         """No less than the events that count in it."""
 
@@ -98,8 +98,13 @@ class Source:
 
     @property
     def pieces(self) -> int:
-        tied = 0 if self.tied is None else self.tied.pieces
-        return len(self.buckets) + tied + sum(pane.pieces for pane in self.panes)
+        """How much of it there is, in groups, panes and values."""
+        panes = self.panes if self.tied is None else [self.tied, *self.panes]
+        pieces = len(self.buckets) + len(panes)
+        for pane in panes:
+            if pane.values is not None:
+                pieces += len(pane.values)
+        return pieces
 
     @property
     def last_ms(self) -> int:
@@ -145,10 +150,6 @@ class Pane:
         pane = Pane(_REVIVED, self.last_ms, values)
         pane.events = pane.at_last = self.at_last
         return pane
-
-    @property
-    def pieces(self) -> int:
-        return 1 + (0 if self.values is None else len(self.values))
 
 
 class Count(NamedTuple):

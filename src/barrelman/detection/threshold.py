@@ -8,7 +8,7 @@ terms and is not later than that one, neither for it nor (an array has several) 
 from __future__ import annotations
 
 import heapq
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Final
 
 from barrelman.detection.finding import (
@@ -118,9 +118,10 @@ class ThresholdOperator:
         if mark is None:
             return
         cluster, groups, values = item.operand
-        source = self._sources.get((cluster, groups))
+        key = cluster, groups
+        source = self._sources.get(key)
         if source is None:
-            source = self._open(cluster, groups)
+            source = self._open(key)
         self._pieces += source.take(time_ms, mark, values)
         least = self._value
         for bucket in source.buckets:
@@ -151,18 +152,18 @@ class ThresholdOperator:
         self.evicted += self._history.bound(self._most_live)
         return findings
 
-    def _open(self, cluster: str, groups: tuple[Combination, ...]) -> Source:
+    def _open(self, key: tuple[str, tuple[Combination, ...]]) -> Source:
         if len(self._sources) >= self._limit:
             self._sweep()
-        cut_ms = max(map(self._history.last_ms, groups))
-        source = Source((cluster, groups), cut_ms)
+        groups = key[1]
+        source = Source(key, max(map(self._history.last_ms, groups)))
         for terms in groups:
             bucket = self._buckets.get(terms)
             if bucket is None:
                 bucket = self._buckets[terms] = Bucket(terms)
-            bucket.sources[source] = None
+            bucket.sources.append(source)
             source.buckets.append(bucket)
-        self._sources[cluster, groups] = source
+        self._sources[key] = source
         self._pieces += len(groups)
         return source
 
@@ -235,17 +236,17 @@ class ThresholdOperator:
 
     def _sweep(self) -> None:
         """Lets go of what no window reads any more, and then of the oldest if there is too much."""
-        for source in list(self._sources.values()):
+        over = []
+        for source in self._sources.values():
             source.leave(self._from_ms)
             if source.is_empty:
-                self._close(source)
-        self._count_pieces()
+                over.append(source)
+        self._close(over)
         if len(self._sources) >= self._most_live or self._is_crowded:
             by_age = sorted(self._sources.values(), key=lambda each: each.last_ms)
-            for source in by_age[: len(by_age) // 4 + 1]:
-                self._close(source)
-                self.evicted += 1
-            self._count_pieces()
+            oldest = by_age[: len(by_age) // 4 + 1]
+            self._close(oldest)
+            self.evicted += len(oldest)
         wanted = max(2 * len(self._sources), self._pieces // 2, _FEW_HELD)
         self._limit = min(wanted, self._most_live)
 
@@ -253,17 +254,18 @@ class ThresholdOperator:
     def _is_crowded(self) -> bool:
         return self._pieces > _PIECES_A_SOURCE * self._most_live
 
-    def _count_pieces(self) -> None:
-        self._pieces = sum(source.pieces for source in self._sources.values())
-
-    def _close(self, source: Source) -> None:
-        del self._sources[source.key]
-        for bucket in source.buckets:
-            del bucket.sources[source]
+    def _close(self, sources: Sequence[Source]) -> None:
+        closed = set(sources)
+        buckets = {bucket: None for source in sources for bucket in source.buckets}
+        for bucket in buckets:
+            bucket.sources = [each for each in bucket.sources if each not in closed]
             if not bucket.sources:
                 del self._buckets[bucket.terms]
                 self._due.pop(bucket, None)
                 self._cut_off.discard(bucket)
+        for source in sources:
+            del self._sources[source.key]
+        self._pieces = sum(source.pieces for source in self._sources.values())
 
 
 class _History:

@@ -82,8 +82,10 @@ def _boolean(value: Scalar) -> Scalar | None:
 
 def _address(value: Scalar) -> Scalar | None:
     address = parse_address(value)
-    if address is None:
+    if address is None or type(value) is not str:
         return None
+    if ":" not in value:
+        return value
     import ipaddress  # late, as few rules group by addresses
 
     if address in _V4:

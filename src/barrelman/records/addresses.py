@@ -16,14 +16,32 @@ def parse_address(text: object) -> int | None:
     """The address as an integer, or None where the text is none (zones are not accepted)."""
     if type(text) is not str or not 2 <= len(text) <= 45:
         return None
+    if ":" not in text:
+        return _parse_v4(text)
+    if "%" in text:
+        return None
     import ipaddress  # late: few rules ask for addresses
 
     try:
-        if ":" in text:
-            return None if "%" in text else int(ipaddress.IPv6Address(text))
-        return _V4_BASE + int(ipaddress.IPv4Address(text))
+        return int(ipaddress.IPv6Address(text))
     except ipaddress.AddressValueError:
         return None
+
+
+def _parse_v4(text: str) -> int | None:
+    """As `ipaddress` does, in a fifth of its time: there is one in every event."""
+    parts = text.split(".")
+    if len(parts) != 4 or not text.isascii():
+        return None
+    address = _V4_BASE >> 32
+    for part in parts:
+        if not part.isdigit() or len(part) > 3 or (part[0] == "0" and part != "0"):
+            return None
+        octet = int(part)
+        if octet > 255:
+            return None
+        address = address << 8 | octet
+    return address
 
 
 def parse_network(text: str) -> tuple[int, int] | None:
