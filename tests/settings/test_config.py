@@ -453,3 +453,17 @@ def test_what_holds_in_writing_is_toml_and_the_same(tmp_path: Path) -> None:
 
 def test_the_sinks_know_every_key_of_their_table() -> None:
     assert keys_of(SinkTable).keys() == {each.key for each in OPTIONS} | {"kind", "enabled", "path"}
+
+
+@pytest.mark.parametrize("name", ["ti-feeds", ".alerts", "logs-ti_abusech.malware-default", "ä"])
+def test_an_index_has_a_name_that_patterns_can_name(tmp_path: Path, name: str) -> None:
+    text = f'[[rules.indexes]]\nname = "{name}"\npaths = ["a.jsonl", "b"]\n'
+    (index,) = taken(load(tmp_path, text)).rules.indexes
+    assert index.name == name
+    assert index.paths == (str(tmp_path / "a.jsonl"), str(tmp_path / "b"))
+
+
+@pytest.mark.parametrize("name", ["ti-*", "a,b", "a b", "a/b"])
+def test_a_pattern_is_no_name_of_an_index(tmp_path: Path, name: str) -> None:
+    text = f'[[rules.indexes]]\nname = "{name}"\npaths = ["a"]\n'
+    assert f"'{name}' is not an index's name" in told(load(tmp_path, text))[0]
