@@ -120,6 +120,59 @@ def test_the_index_answers_as_its_rules_do(queries: list[str], events: list[Json
         assert index.matches(event) == one_by_one(predicates, event), body
 
 
+COMMON = st.builds(
+    "{}:{}".format,
+    st.sampled_from(["kubernetes.audit.verb", "orchestrator.resource.type", "user.name"]),
+    st.sampled_from(["get", "secrets", "e*", "*"]),
+)
+
+
+@settings(max_examples=200)
+@given(
+    queries=st.lists(
+        st.builds("{} and {}".format, COMMON, COMMON) | st.builds("not {}".format, COMMON),
+        min_size=1,
+        max_size=4,
+    ),
+    events=st.lists(bodies(), min_size=1, max_size=8),
+)
+def test_what_a_look_up_tells_is_the_answer(queries: list[str], events: list[JsonObject]) -> None:
+    predicates = compiled(*queries)
+    index = RuleIndex(predicates)
+    for body in [*events, *events]:
+        event = Event(body)
+        expected = one_by_one(predicates, event)
+        assert index.matches(event) == expected
+        if index.is_told:
+            assert index.told(body) in (None, tuple(expected)), body
+
+
+def test_a_look_up_tells_of_what_was_met_before() -> None:
+    index = RuleIndex(compiled("kubernetes.audit.verb:get and orchestrator.resource.type:secrets"))
+    body = {"verb": "get", "objectRef": {"resource": "secrets"}}
+    assert index.is_told
+    assert index.told(body) is None
+    assert index.matches(Event(body)) == [0]
+    assert index.told(body) == (0,)
+    assert index.told(body | {"objectRef.resource": "pods"}) is None
+
+
+def test_what_every_branch_asks_of_a_field_spares_asking_the_event() -> None:
+    """A sequence's stages are joined by "or": most events meet none of them."""
+    first = "(kubernetes.audit.verb:get and orchestrator.resource.type:secrets)"
+    second = "(kubernetes.audit.verb:create and orchestrator.resource.type:pods)"
+    index = RuleIndex(compiled(f"{first} or {second}"))
+    for verb, resource, may in (
+        ("list", "pods", False),
+        ("get", "nodes", False),
+        ("get", "pods", True),
+        ("get", "secrets", True),
+    ):
+        body = {"verb": verb, "objectRef": {"resource": resource}}
+        assert index.matches(Event(body)) == ([0] if resource == "secrets" else [])
+        assert index.may_match(body) is may
+
+
 @pytest.mark.parametrize(
     "body",
     [

@@ -164,21 +164,29 @@ class RuleIndex:
                 field = _only_field(node, predicate.catalogue)
                 if field is None:
                     rest.append(node)
-                    continue
-                table = tables.setdefault(field, _Table(field, all_rules))
-                table.add(node, 1 << position, predicate.catalogue)
+                    asked = _demands(node, predicate.catalogue)
+                else:
+                    asked = {field: node}
+                for some, demand in asked.items():
+                    table = tables.setdefault(some, _Table(some, all_rules))
+                    table.add(demand, 1 << position, predicate.catalogue)
             whole = And(tuple(rest))
             self._rest.append(compile_raw(whole, predicate.catalogue) if rest else None)
         met = [field for field in _FIELDS if field in tables]
         self._common = [tables[field] for field in met if field.is_common]
         self._rare = [tables[field] for field in met if not field.is_common]
+        self.is_told: Final = not self._rare and not any(self._rest)
+        """Whether the commonest fields say all, so that `told` knows what was met before."""
+        self._dotted = [f"{each.parent}.{each.key}" for each in self._common if each.parent]
         needed = [_needed_members(predicate.node) for predicate in predicates]
         members = [each for each in OPTIONAL_MEMBERS if any(each in some for some in needed)]
+        if self.is_told:
+            members, needed = [], [frozenset()] * len(needed)
         self._by_members = _by_members(members, needed)
         self._read = _reader(self._common, members)
         self._left: dict[tuple[Any, ...], int] = {}
         """For each combination of values of the common fields, the rules that it leaves."""
-        self._positions: dict[int, tuple[int, ...]] = {}
+        self._positions: dict[int, tuple[int, ...]] = {0: ()}
 
     def matches(self, event: Event) -> list[int]:
         """Positions of the rules that match a raw event, in order."""
@@ -214,6 +222,14 @@ class RuleIndex:
             positions = self._list(left)
         rest = self._rest
         return [at for at in positions if (leaf := rest[at]) is None or leaf(event, 0)]
+
+    def told(self, body: JsonObject) -> tuple[int, ...] | None:
+        """The positions of `matches` where a look-up tells them all; None: it has to be asked."""
+        for name in self._dotted:
+            if name in body:
+                return None
+        left = self._left.get(self._read(body))
+        return None if left is None else self._positions.get(left)
 
     def may_match(self, body: JsonObject) -> bool:
         """Whether a rule could match a raw event: "no" is certain, and cheaper than `matches`."""
@@ -318,6 +334,31 @@ def _conjuncts(node: Node) -> Iterator[Node]:
             yield from _conjuncts(child)
     else:
         yield node
+
+
+def _demands(node: Node, catalogue: Catalogue) -> dict[_Field, Node]:
+    """What a condition of several fields asks of each by itself, at least: where every branch of
+    an Or asks something of it."""
+    if not isinstance(node, Or):
+        return {}
+    branches: list[dict[_Field, Node]] = []
+    for child in node.children:
+        asked: dict[_Field, list[Node]] = {}
+        for part in _conjuncts(child):
+            field = _only_field(part, catalogue)
+            if field is not None:
+                asked.setdefault(field, []).append(part)
+            else:
+                for some, demand in _demands(part, catalogue).items():
+                    asked.setdefault(some, []).append(demand)
+        branches.append({field: And(tuple(parts)) for field, parts in asked.items()})
+    if not branches:
+        return {}
+    return {
+        field: Or(tuple(branch[field] for branch in branches))
+        for field in branches[0]
+        if all(field in branch for branch in branches)
+    }
 
 
 def _only_field(node: Node, catalogue: Catalogue) -> _Field | None:

@@ -119,12 +119,16 @@ class SequenceMachine:
         self._most = most
         self._span_ms = query.maxspan_ms
         plan = _Plan(query)
-        self._steps = plan.steps
         self._layout = plan.layout
         self._edges = plan.edges
-        self._last = plan.count - 1
         self._waiting: list[dict[Key, _Partial]] = [{} for _ in range(plan.count - 1)]
-        self._between = plan.between
+        around = [None, *self._waiting, None]
+        self._moves = {
+            stage: [(around[step], plan.between[step], around[step + 1]) for step in steps]
+            for stage, steps in plan.steps.items()
+        }
+        """Of a stage, for each of its steps: where a partial sequence waits for it, what may not
+        have come between, and where it waits then. None: nowhere."""
         self._leading = plan.leading
         self._trailing = frozenset(plan.trailing)
         self._until = len(query.stages)
@@ -147,20 +151,28 @@ class SequenceMachine:
         self._position = here = self._position + 1
         done: list[Completed] = []
         for stage, key in slots:
-            steps = self._steps.get(stage)
-            if steps is None:
+            moves = self._moves.get(stage)
+            if moves is None:
                 self._meet_other(stage, key, at_ms, here)
                 continue
-            for step in steps:
-                partial = self._advance(step, key, at_ms, here, item)
-                if partial is None:
-                    continue
-                if step == self._last:
+            for before, between, after in moves:
+                partial: _Partial | None
+                if before is None:
+                    leading_ms = self._leading_ms(key) if self._leading else None
+                    partial = (at_ms, here, at_ms, leading_ms, (item,))
+                else:
+                    partial = before.pop(key, None)
+                    if partial is None:
+                        continue
+                    partial = self._advance(partial, key, at_ms, between, item)
+                    if partial is None:
+                        continue
+                if after is None:
                     done.append(self._complete(key, partial))
                 else:
-                    waiting = self._waiting[step]
-                    waiting.pop(key, None)  # the order of a dict is that of the last events
-                    waiting[key] = partial
+                    if key in after:  # the order of a dict is that of the last events
+                        del after[key]
+                    after[key] = partial
         if len(slots) >= MOST_KEYS:
             self.evicted += 1
         if not here & 1023 or len(slots) > 1024:
@@ -178,26 +190,23 @@ class SequenceMachine:
         """No more events come: what is open is settled."""
         self._open.clear()
 
-    def _advance(self, step: int, key: Key, at_ms: int, here: int, item: Any) -> _Partial | None:
-        """The sequence that reaches a step with this event; None where none waits for it."""
-        if not step:
-            leading_ms = None
-            for stage in self._leading:
-                event = self._blocked[stage].get(key)
-                if event is not None and (leading_ms is None or event[1] > leading_ms):
-                    leading_ms = event[1]
-            return at_ms, here, at_ms, leading_ms, (item,)
-        held = self._waiting[step - 1].pop(key, None)
-        if held is None:
-            return None
-        first_ms, position, _, leading_ms, items = held
+    def _leading_ms(self, key: Key) -> int | None:
+        """When the last event came that may not come before the first."""
+        events = (self._blocked[stage].get(key) for stage in self._leading)
+        return max((event[1] for event in events if event is not None), default=None)
+
+    def _advance(
+        self, partial: _Partial, key: Key, at_ms: int, between: tuple[int, ...], item: Any
+    ) -> _Partial | None:
+        """The sequence with this event, too; None where it is over."""
+        first_ms, position, _, leading_ms, items = partial
         if self._span_ms is not None and at_ms - first_ms > self._span_ms:
             return None
-        for stage in self._between[step]:
+        for stage in between:
             event = self._blocked[stage].get(key)
             if event is not None and event[0] > position:
                 return None
-        return first_ms, here, at_ms, leading_ms, (*items, item)
+        return first_ms, self._position, at_ms, leading_ms, (*items, item)
 
     def _complete(self, key: Key, partial: _Partial) -> Completed:
         first_ms, here, at_ms, leading_ms, items = partial

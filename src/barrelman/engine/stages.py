@@ -5,19 +5,20 @@ That is settled event by event; what comes of it across events is for `sequence`
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from itertools import islice, product
 from typing import Any, Final, TypeAlias
 
-from barrelman.engine.compile import Leaf, compile_query
-from barrelman.engine.reading import FieldReader, field_reader
+from barrelman.engine.compile import Predicate, compile_query
+from barrelman.engine.index import RuleIndex
+from barrelman.engine.places import Scope, Shape, read_values
+from barrelman.engine.reading import FieldReader
 from barrelman.engine.values import as_date_ms, as_number, keyword_text
 from barrelman.query.ast import Node, Or
 from barrelman.query.eqltree import EVENT_CATEGORY, FieldUse, Sample, Sequence, Stage
 from barrelman.records.addresses import parse_address
 from barrelman.records.event import Event
 from barrelman.records.fields import Catalogue, FieldType
-from barrelman.records.frozen import frozen
 from barrelman.records.paths import Scalar
 from barrelman.records.times import format_instant
 
@@ -27,37 +28,82 @@ Slots: TypeAlias = tuple[tuple[int, Key], ...]
 """Stages by their number (`until` comes after the last) with a key each: positive stages first,
 the last of them foremost. Plain values that `marshal` takes."""
 
+KeyReader: TypeAlias = Callable[[Event], list[Key]]
+_Plan: TypeAlias = list[tuple[list[int], KeyReader]]
+
 MOST_KEYS: Final = 10_000
 """Keys that one event is joined by in one stage: several long arrays have far more combinations."""
 
+_MOST_PLANS: Final = 4096
 _TEXTS: Final = (FieldType.KEYWORD, FieldType.FLATTENED, FieldType.VERSION, FieldType.TEXT)
 _TRUTHS: Final = {"true": True, "false": False}
 
 
-@frozen
 class StageProgram:
-    """The stages of one query, compiled. It holds no state between events."""
+    """The stages of one query, compiled. It keeps nothing of events but what spares asking again.
 
-    node: Node
-    """What an event must meet to matter at all."""
-    tests: tuple[tuple[Leaf, Leaf], ...]
-    """The distinct conditions, for raw events and for documents."""
-    order: tuple[tuple[int, int, int], ...]
-    """Of each stage, in the order of `Slots`: its number, its condition, its reader of keys."""
-    keys: tuple[Callable[[Event], list[Key]], ...]
+    `node` is what an event must meet to matter at all.
+    """
+
+    def __init__(
+        self,
+        predicates: Mapping[Node, Predicate],
+        order: Iterable[tuple[int, Node, KeyReader]],
+    ) -> None:
+        """`order`: of each stage, in that of `Slots`, its number, condition, and reader of keys."""
+        nodes = tuple(predicates)
+        self.node: Final = nodes[0] if len(nodes) == 1 else Or(nodes)
+        self._predicates = list(predicates.values())
+        self._order = [(number, nodes.index(node), keys) for number, node, keys in order]
+        is_timeless = not any(each.uses_now for each in self._predicates)
+        self._index = RuleIndex(self._predicates) if is_timeless else None
+        """Raw events are asked for all stages at once."""
+        self._plans: dict[tuple[int, ...], _Plan] = {}
 
     def slots(self, event: Event, now_ms: int) -> Slots:
         """Empty where the event meets no stage, or has none of the values that join it."""
-        shape = event.is_document
-        met = [test[shape](event, now_ms) for test in self.tests]
-        read: dict[int, list[Key]] = {}
+        index = self._index
+        met: tuple[int, ...] | None = None
+        if index is None or event.is_document:
+            predicates = enumerate(self._predicates)
+            met = tuple([at for at, each in predicates if each.matches(event, now_ms=now_ms)])
+        else:
+            if index.is_told:
+                met = index.told(event.body)
+            if met is None:
+                met = tuple(index.matches(event))
+        if not met:
+            return ()
+        plan = self._plans.get(met) or self._plan(met)
+        if len(plan) == 1:
+            stages, keys_of = plan[0]
+            only = keys_of(event)
+            if len(only) == len(stages) == 1:
+                return ((stages[0], only[0]),)
+            return tuple([(stage, key) for stage in stages for key in only])
         found: list[tuple[int, Key]] = []
-        for stage, test, keys in self.order:
-            if met[test]:
-                if keys not in read:
-                    read[keys] = self.keys[keys](event)
-                found += [(stage, key) for key in read[keys]]
+        read: dict[KeyReader, list[Key]] = {}
+        for stages, keys_of in plan:
+            keys = read.get(keys_of)
+            if keys is None:
+                keys = read[keys_of] = keys_of(event)
+            found += [(stage, key) for stage in stages for key in keys]
         return tuple(found)
+
+    def _plan(self, met: tuple[int, ...]) -> _Plan:
+        """The stages of some conditions in order, neighbours with the same keys together."""
+        plan: _Plan = []
+        for number, test, keys in self._order:
+            if test not in met:
+                continue
+            if plan and plan[-1][1] is keys:
+                plan[-1][0].append(number)
+            else:
+                plan.append(([number], keys))
+        if len(self._plans) >= _MOST_PLANS:
+            self._plans.clear()
+        self._plans[met] = plan
+        return plan
 
 
 def compile_stages(
@@ -67,22 +113,15 @@ def compile_stages(
     stages = [*query.stages]
     if isinstance(query, Sequence) and query.until is not None:
         stages.append(query.until)
-    nodes: dict[Node, int] = {}
-    uses: dict[tuple[FieldUse, ...], int] = {}
+    readers: dict[tuple[FieldUse, ...], KeyReader] = {}
     order = []
     for number in _slot_order(query.stages, len(stages)):
         stage = stages[number]
-        node = stage.filter.node(category_field)
-        test = nodes.setdefault(node, len(nodes))
-        order.append((number, test, uses.setdefault(stage.keys, len(uses))))
-    predicates = [compile_query(node, catalogue) for node in nodes]
-    every = tuple(nodes)
-    return StageProgram(
-        node=every[0] if len(every) == 1 else Or(every),
-        tests=tuple((each.raw, each.document) for each in predicates),
-        order=tuple(order),
-        keys=tuple(_key_reader(each, catalogue) for each in uses),
-    )
+        if stage.keys not in readers:
+            readers[stage.keys] = _key_reader(stage.keys, catalogue)
+        order.append((number, stage.filter.node(category_field), readers[stage.keys]))
+    predicates = {node: compile_query(node, catalogue) for _, node, _ in order}
+    return StageProgram(predicates, order)
 
 
 def shown_keys(key: Key) -> tuple[Scalar | None, ...]:
@@ -99,8 +138,12 @@ def _slot_order(stages: tuple[Stage, ...], count: int) -> Iterable[int]:
 # --- join keys -----------------------------------------------------------------------------
 
 
-def _key_reader(uses: tuple[FieldUse, ...], catalogue: Catalogue) -> Callable[[Event], list[Key]]:
-    columns = [(_value_reader(use.name, catalogue), use.optional) for use in uses]
+def _key_reader(uses: tuple[FieldUse, ...], catalogue: Catalogue) -> KeyReader:
+    names = [catalogue.exact_name(use.name) or use.name for use in uses]
+    columns = [
+        (_value_reader(name, catalogue), use.optional)
+        for name, use in zip(names, uses, strict=True)
+    ]
     if not columns:
         return lambda event: [()]
 
@@ -116,29 +159,55 @@ def _key_reader(uses: tuple[FieldUse, ...], catalogue: Catalogue) -> Callable[[E
             values.append(found)
         return list(islice(product(*values), MOST_KEYS))
 
-    if len(columns) > 1:
-        return read_keys
-    read_one, is_optional = columns[0]
+    return (
+        read_keys if len(columns) > 1 else _single_key_reader(names[0], uses[0].optional, catalogue)
+    )
+
+
+def _single_key_reader(name: str, is_optional: bool, catalogue: Catalogue) -> KeyReader:
+    read = _value_reader(name, catalogue)
+    raw, _, is_text = _field(name, catalogue)
     none: list[Key] = [(None,)] if is_optional else []
-    return lambda event: [(value,) for value in read_one(event)] or none
+
+    def read_key(event: Event) -> list[Key]:
+        if is_text and not event.is_document:
+            # Nearly always one text: read, and done.
+            found = raw(event)
+            if len(found) == 1 and found[0].__class__ is str:
+                return [(found[0],)]
+        return [(value,) for value in read(event)] or none
+
+    return read_key
+
+
+def _field(name: str, catalogue: Catalogue) -> tuple[FieldReader, FieldReader, bool]:
+    """Reads a field of raw events and of documents; and whether its texts are compared as such."""
+    if catalogue.lacks(name) or catalogue.is_hidden(name):
+        return _nothing, _nothing, True
+    raw, document = (
+        read_values(name, Scope(shape, catalogue=catalogue))
+        for shape in (Shape.RAW, Shape.DOCUMENT)
+    )
+    kind = catalogue.type_of(name)
+    return raw, document, kind is None or kind in _TEXTS
+
+
+def _nothing(event: Event) -> list[Scalar]:
+    return []
 
 
 def _value_reader(name: str, catalogue: Catalogue) -> Callable[[Event], list[Any]]:
     """Reads the values as they are compared: a keyword's as texts, addresses in one spelling."""
-    whole = catalogue.exact_name(name) or name
-    read: FieldReader = field_reader(whole, catalogue=catalogue)
-    normal = _normal(catalogue.type_of(whole))
+    raw, document, _ = _field(name, catalogue)
+    normal = _normal(catalogue.type_of(name))
 
-    def read_values(event: Event) -> list[Any]:
-        found = read(event)
-        if len(found) == 1:
-            value = normal(found[0])
-            return [] if value is None else [value]
-        values = dict.fromkeys(normal(each) for each in found)
+    def read(event: Event) -> list[Any]:
+        found = (document if event.is_document else raw)(event)
+        values = dict.fromkeys([normal(each) for each in found])
         values.pop(None, None)
         return list(values)
 
-    return read_values
+    return read
 
 
 def _normal(kind: FieldType | None) -> Callable[[Scalar], Any]:

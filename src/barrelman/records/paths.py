@@ -24,7 +24,7 @@ class Path:
     rewriting, for objects whose keys Elastic spells otherwise than Kubernetes.
     """
 
-    __slots__ = ("_rename_level", "_renamed", "_rests", "_steps", "name")
+    __slots__ = ("_rename_level", "_renamed", "_rests", "_steps", "is_plain", "name")
 
     def __init__(
         self,
@@ -46,6 +46,8 @@ class Path:
         )
         self._rests = tuple(".".join(parts[start:]) + "." for start in range(size))
         self._rename_level, self._renamed = rename if rename else (_END, str)
+        self.is_plain = forbidden is None and rename is None
+        """Whether every key is taken as it is."""
 
     def nodes(self, root: object) -> list[Any]:
         """What stands at the end of the path, objects and arrays included, as it stands there."""
