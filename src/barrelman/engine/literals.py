@@ -336,7 +336,9 @@ def _regexp_need(name: str, value: RegExp) -> Need:
         if any(_fits_no_string(text) for text in texts):
             continue
         held = [pieces(text, is_start=False, is_end=False, unsafe=_UNSAFE) for text in texts]
-        if all(held):
+        if len(held) == 1:
+            clauses.update((frozenset([piece]), None) for piece in held[0])
+        elif all(held):
             clauses[frozenset(max(each, key=len) for each in held)] = None
     if not clauses:
         return Need(
