@@ -135,6 +135,26 @@ def test_what_does_not_fit_in_memory_is_the_same(tmp_path: Path, memory_bytes: i
     assert written(fed(scan, bodies())) == wanted
 
 
+@pytest.mark.parametrize(
+    "kind", ["suppressed", "threshold", "new terms", "threat match", "sequence"]
+)
+@pytest.mark.parametrize("late", [1, 300, 699])
+def test_what_was_found_too_early_is_found_anew(kind: str, late: int) -> None:
+    """Operators are given matches before the log's end: at an older one they begin anew."""
+    found = bodies(700)
+    # The more operators there are, the fewer matches are held back for each.
+    idle = [rule_of("threshold", number, query="no.such:field") for number in range(1, 32)]
+    rules = [rule_of(kind), *idle]
+    wanted = written(fed(scan_of(rules), found))
+    moved = [*found[:late], *found[late + 1 :], found[late]]
+    scan = scan_of(rules)
+    assert written(fed(scan, moved)) == wanted
+    counts = scan.counts.rules[0]
+    assert counts.raised == counts.alerts > 0
+    assert (counts.late, counts.unplaced) == (0, 0)
+    assert written(fed(scan_of(rules), found[::-1])) == wanted
+
+
 def test_judges_of_parts_find_what_one_finds() -> None:
     wanted = written(fed(scan_of(all_rules()), bodies()))
     scan, other = scan_of(all_rules()), scan_of(all_rules())

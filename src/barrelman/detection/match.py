@@ -19,6 +19,7 @@ from barrelman.records.frozen import frozen
 
 # A match that is asked again in each run is asked at once where it has no more runs than this.
 _FEW_RUNS: Final = 16
+_OPERATED_BYTES: Final = 300
 
 Retest = Callable[[Event, int], bool]
 Place = Callable[[Event], int | None]
@@ -27,10 +28,14 @@ Place = Callable[[Event], int | None]
 PAST: Final = 2
 """In a match's place of "asked again": the event lies before what is scanned, and is remembered."""
 
-Match: TypeAlias = tuple[int, int | None, int | None, int, str, int, bytes]
+Operated: TypeAlias = tuple[str, Operand, tuple[GroupValue, ...] | None, bytes]
+"""Of a rule with an operation: the match's id, operand, groups and packed event (empty where the
+operator was not to need it)."""
+
+Match: TypeAlias = tuple[int, int | None, int | None, int, str, int, bytes | Operated]
 """The rule's number; the time in microseconds by which its windows see the event; the event's own
 time; whether the event is asked again in each run (0, 1), or PAST; the alert's id; a mark of the
-request itself; and the event, packed."""
+request itself; and the event, packed, or what an operator needs of it."""
 
 
 @frozen
@@ -109,40 +114,36 @@ def _operand_match(
     identity = alert_id(event, plan.rule_id)
     groups = None if operation.groups is None else operation.groups(event)
     packed = pack(identity, event) if operation.needs_event else b""
-    payload = marshal.dumps((identity, operand, groups, packed))
-    return rule, time_us, timestamp_us, False, identity, act_mark(event), payload
+    operated = identity, operand, groups, packed
+    return rule, time_us, timestamp_us, False, identity, act_mark(event), operated
 
 
-def unpack_operand(
-    payload: bytes,
-) -> tuple[str, Operand, tuple[GroupValue, ...] | None, bytes]:
-    """Of a rule with an operation: the match's id, operand, groups and packed event."""
-    identity, operand, groups, packed = marshal.loads(payload)  # packed just above
-    return identity, operand, groups, packed
+def unpack_operand(payload: bytes | Operated) -> Operated:
+    """What is carried by the match of a rule with an operation."""
+    assert type(payload) is tuple
+    return payload
 
 
-def with_identity(payload: bytes, identity: str, *, has_operand: bool) -> bytes:
+def size_bytes(payload: bytes | Operated) -> int:
+    """About what a match's payload takes in memory, beside what each match does."""
+    if type(payload) is bytes:
+        return len(payload)
+    return _OPERATED_BYTES + len(unpack_operand(payload)[3])
+
+
+def with_identity(payload: bytes | Operated, identity: str) -> bytes | Operated:
     """The payload of a match that is known by another id."""
-    if not has_operand:
+    if type(payload) is bytes:
         return pack(identity, unpack(payload)[1])
     _, operand, groups, packed = unpack_operand(payload)
-    packed = packed and pack(identity, unpack(packed)[1])
-    return marshal.dumps((identity, operand, groups, packed))
+    return identity, operand, groups, packed and pack(identity, unpack(packed)[1])
 
 
 def as_past(match: Match) -> Match:
     """The match, of a rule that looks back, as one of the past: it alerts in no run."""
     rule, time_us, timestamp_us, _, identity, mark, payload = match
     _, operand, groups, _ = unpack_operand(payload)
-    return (
-        rule,
-        time_us,
-        timestamp_us,
-        PAST,
-        identity,
-        mark,
-        marshal.dumps((identity, operand, groups, b"")),
-    )
+    return rule, time_us, timestamp_us, PAST, identity, mark, (identity, operand, groups, b"")
 
 
 def _meets_in_runs(

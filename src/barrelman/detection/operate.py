@@ -1,23 +1,50 @@
-"""Drives one rule's operator over its schedule: matches in by time, each run when it is due."""
+"""Drives one rule's operator over its schedule: matches in by time, each run when it is due.
+
+Matches come in the order of the log, and wait until all are there: an older one may still come. A
+log is mostly in order, though. So the operator is given them early, a few thousand behind, and what
+it finds is kept back; if an older match comes after all, it begins anew with what has waited.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Iterable, Iterator
+from operator import itemgetter
+from typing import TYPE_CHECKING, Any, Final
 
 from barrelman.detection.counts import RuleCounts
 from barrelman.detection.finding import Finding, Holding, Item, Window, pack_finding
-from barrelman.detection.match import Operation, RulePlan, unpack_operand
+from barrelman.detection.match import Operated, Operation, RulePlan, size_bytes
+from barrelman.detection.panes import PaneMarks
+from barrelman.detection.spill import Record, Sorter
 
 if TYPE_CHECKING:
-    from barrelman.detection.spill import Sorter
+    from pathlib import Path
+
+_Key = tuple[int, int, int, bool]
+"""Time, own time, number; whether it is a match of the past. The former three sort."""
+_FIRST_KEY: Final = (float("-inf"),)
+_MOST_AHEAD: Final = 4096
+_LEAST_AHEAD: Final = 128
 
 
 class OperationRuns:
-    """What the runs of one rule find goes into `raised`, under (tick, time, …, rule)."""
+    """What the runs of one rule find is given by `found`, under (tick, time, …, rule).
+
+    `share`: how many rules there are that memory is to be shared with. `is_early` False: nothing
+    is given to the operator before `settle`.
+    """
 
     def __init__(
-        self, rule: int, plan: RulePlan, operation: Operation, counts: RuleCounts, raised: Sorter
+        self,
+        rule: int,
+        plan: RulePlan,
+        operation: Operation,
+        counts: RuleCounts,
+        *,
+        memory_bytes: int,
+        folder: Path | None,
+        share: int = 1,
+        is_early: bool = True,
     ) -> None:
         self._rule = rule
         self._schedule = plan.schedule
@@ -25,10 +52,24 @@ class OperationRuns:
         self._takes_unplaced = operation.takes_unplaced
         self.looks_back = operation.takes_history
         self._counts = counts
-        self._operator = operation.make()
-        self._raised = raised
+        self._make = operation.make
+        self._new_sorter: Callable[[], Sorter] = lambda: Sorter(
+            memory_bytes=memory_bytes // share, folder=folder
+        )
+        self._waiting = self._new_sorter()
+        self._ahead = max(_MOST_AHEAD // share, _LEAST_AHEAD)
+        self._found = self._new_sorter()
+        self._early: list[Record] | None = [] if is_early else None
         self.floor: int | None = None
         """First tick of a run that was not over at the last watermark."""
+        self._begin()
+
+    def _begin(self) -> None:
+        """With an operator that was given nothing."""
+        self._operator = self._make()
+        self._found.clear()
+        self._raised = self._late = self._unplaced = 0
+        self._last_key: tuple[float, ...] = _FIRST_KEY
         self._watermark_ms: int | None = None
         self._next: int | None = None
         """The first run that is still to be done."""
@@ -36,47 +77,138 @@ class OperationRuns:
         """The last run that reads one of the matches given."""
         self._ends_ms: int | None = None
         """The end of the next run's window, once it was asked for."""
+        self._marks = PaneMarks(self._schedule)
 
     def due(self, watermark_ms: int) -> bool:
         """Whether another run is over at that watermark."""
         return self.floor is None or self.floor * self._interval_ms < watermark_ms
 
-    def begin(self, watermark_ms: int | None) -> None:
-        self._watermark_ms = watermark_ms
+    def put(self, time_us: int, timestamp_us: int, number: int, payload: Operated) -> None:
+        """The next match of the log."""
+        key = time_us, timestamp_us, number, False
+        self._waiting.add(key, payload, size_bytes=size_bytes(payload))
+        early = self._early
+        if early is not None:
+            early.append((key, payload))
+            if len(early) >= 2 * self._ahead:
+                self._give_early(self._ahead)
 
-    def feed(self, time_us: int, timestamp_us: int, number: int, payload: bytes) -> bool:
-        """The next match in the order of times. False where an older one may still come."""
-        time_ms = time_us // 1000
-        if self._watermark_ms is not None and time_ms > self._watermark_ms:
+    def put_past(self, time_us: int, timestamp_us: int, number: int, payload: Operated) -> None:
+        """A match of the past: it alerts in no run."""
+        self._stop_early()
+        key = time_us, timestamp_us, number, True
+        self._waiting.add(key, payload, size_bytes=size_bytes(payload))
+
+    def settle(
+        self,
+        watermark_ms: int | None,
+        bounds_us: tuple[int | None, int | None] | None,
+        is_known: Callable[[str], bool],
+    ) -> None:
+        """Does the runs that are over, all of them where there is no watermark.
+
+        `bounds_us`: matches whose own time lies outside alert in no run. `is_known` says of an id
+        whether the log itself holds that match, which then is none of the past.
+        """
+        if watermark_ms is not None or bounds_us is not None:
+            self._stop_early()
+        early = self._early
+        if early is not None:
+            self._give_early(len(early))
+        if self._early is not None:
+            self._waiting.clear()
+        self._watermark_ms = watermark_ms
+        for key, payload in self._waiting.drain():
+            if not self._take(key, payload, bounds_us, is_known):
+                self._waiting.add(key, payload, size_bytes=size_bytes(payload))
+        self._end()
+
+    def found(self) -> Iterator[Record]:
+        """What was found since it was last asked: packed findings, by run and age."""
+        return self._found.drain()
+
+    # --- early ---
+
+    def _give_early(self, number: int) -> None:
+        early = self._early
+        assert early is not None
+        early.sort(key=itemgetter(0))
+        if early and early[0][0] < self._last_key:
+            self._stop_early()
+            return
+        given, self._early = early[:number], early[number:]
+        for (time_us, timestamp_us, number, _), payload in given:
+            self._feed(time_us, timestamp_us, number, payload)
+        if given:
+            self._last_key = given[-1][0]
+
+    def _stop_early(self) -> None:
+        """The log is not in order: what was found so far is forgotten."""
+        if self._early is not None:
+            self._early = None
+            self._begin()
+
+    # --- in the order of times ---
+
+    def _take(
+        self,
+        key: tuple[Any, ...],
+        payload: Operated,
+        bounds_us: tuple[int | None, int | None] | None,
+        is_known: Callable[[str], bool],
+    ) -> bool:
+        """False where an older match may still come."""
+        time_us, timestamp_us, number, is_past = key
+        if is_past:
+            if not is_known(payload[0]):
+                self._remember(time_us, timestamp_us, number, payload)
+            return True
+        if bounds_us is not None and not within(timestamp_us, bounds_us):
+            self._counts.outside += 1
+            if self.looks_back and timestamp_us < (bounds_us[0] or 0):
+                self._counts.history += 1
+                self._remember(time_us, timestamp_us, number, payload)
+            return True
+        if self._watermark_ms is not None and time_us // 1000 > self._watermark_ms:
             return False
-        self._run_before(time_ms)
-        identity, operand, groups, packed = unpack_operand(payload)
-        first, last = self._schedule.ticks(time_ms)
-        if last < first:
-            self._counts.unplaced += 1
-            if not self._takes_unplaced:
-                return True
-        else:
-            if self._next is None or (self._last is not None and self._next > self._last):
-                self._next = first if self._next is None else max(self._next, first)
-                self._ends_ms = None
-            # A match whose runs are all over is for the next one.
-            self._counts.late += last < self._next
-            self._last = max(self._next if self._last is None else self._last, last, self._next)
-        item = Item(time_us, timestamp_us, number, identity, operand, groups, packed)
-        self._operator.add(item)
+        self._feed(time_us, timestamp_us, number, payload)
         return True
 
-    def remember(self, time_us: int, timestamp_us: int, number: int, payload: bytes) -> None:
-        """A match of the past, in the order of times: it alerts in no run."""
-        if not self.looks_back:
-            return
-        self._run_before(time_us // 1000)
-        identity, operand, groups, _ = unpack_operand(payload)
-        self._operator.add(Item(time_us, timestamp_us, number, identity, operand, groups, b""))
+    def _feed(self, time_us: int, timestamp_us: int, number: int, payload: Operated) -> None:
+        time_ms = time_us // 1000
+        if self._ends_ms is None or self._ends_ms < time_ms:
+            self._run_before(time_ms)
+        marks = self._marks
+        if not marks.low_ms <= time_ms <= marks.high_ms:
+            marks.move(time_ms)
+            self._note_runs(marks.mark)
+        elif not self._is_running:
+            self._note_runs(marks.mark)
+        if marks.mark is None:
+            self._unplaced += 1
+            if not self._takes_unplaced:
+                return
+        elif marks.mark[1] < (self._next or 0):
+            self._late += 1  # it is for the next run
+            self._last = max(self._last or 0, self._next or 0)
+        self._operator.add(Item(time_us, timestamp_us, number, *payload))
 
-    def end(self) -> None:
-        """Does the runs that are over, all of them where there is no watermark."""
+    def _note_runs(self, mark: tuple[int, int] | None) -> None:
+        if mark is None:
+            return
+        first, last = mark
+        if self._next is None or (self._last is not None and self._next > self._last):
+            self._next = first if self._next is None else max(self._next, first)
+            self._ends_ms = None
+        self._last = last if self._last is None else max(self._last, last)
+
+    def _remember(self, time_us: int, timestamp_us: int, number: int, payload: Operated) -> None:
+        if self.looks_back:
+            self._run_before(time_us // 1000)
+            identity, operand, groups, _ = payload
+            self._operator.add(Item(time_us, timestamp_us, number, identity, operand, groups, b""))
+
+    def _end(self) -> None:
         watermark_ms = self._watermark_ms
         while self._is_running and (
             watermark_ms is None or (self._next or 0) * self._interval_ms < watermark_ms
@@ -87,6 +219,10 @@ class OperationRuns:
             floor = min(-(-watermark_ms // self._interval_ms), self._schedule.latest)
             self.floor = floor if self.floor is None else max(floor, self.floor)
         counts, operator = self._counts, self._operator
+        counts.raised += self._raised
+        counts.late += self._late
+        counts.unplaced += self._unplaced
+        self._raised = self._late = self._unplaced = 0
         counts.capped, counts.suppressed = operator.capped, operator.suppressed
         counts.evicted = operator.evicted
 
@@ -94,11 +230,8 @@ class OperationRuns:
         """Alerts that an operator holds, for they may still change: at the end, or to a pipe."""
         if not isinstance(self._operator, Holding):
             return
-        if watermark_ms is None:
-            self._raise(self._operator.finish(), 0)
-            self._raise(self._operator.take_changed(), 0, is_new=False)
-            return
-        self._raise(self._operator.go_live(), 0)
+        held = self._operator.finish() if watermark_ms is None else self._operator.go_live()
+        self._raise(held, 0)
         self._raise(self._operator.take_changed(), 0, is_new=False)
 
     @property
@@ -125,6 +258,12 @@ class OperationRuns:
 
     def _raise(self, found: Iterable[Finding], tick_ms: int, *, is_new: bool = True) -> None:
         for finding in found:
-            self._counts.raised += is_new
+            self._raised += is_new
             at_ms = tick_ms if finding.tick_ms is None else finding.tick_ms
-            self._raised.add((at_ms, *finding.order, self._rule, is_new), pack_finding(finding))
+            self._found.add((at_ms, *finding.order, self._rule, is_new), pack_finding(finding))
+
+
+def within(instant_us: int, bounds_us: tuple[int | None, int | None]) -> bool:
+    """Whether an instant lies within bounds, both ends included; None is no bound."""
+    low, high = bounds_us
+    return (low is None or instant_us >= low) and (high is None or instant_us <= high)

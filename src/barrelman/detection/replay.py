@@ -17,14 +17,15 @@ from barrelman.detection.identity import id_of_other_act
 from barrelman.detection.match import (
     PAST,
     Match,
+    Operated,
     RulePlan,
     unpack,
     unpack_operand,
     with_identity,
 )
-from barrelman.detection.operate import OperationRuns
+from barrelman.detection.operate import OperationRuns, within
 from barrelman.detection.seen import SeenIds
-from barrelman.detection.spill import DEFAULT_MEMORY_BYTES, Record, Sorter
+from barrelman.detection.spill import DEFAULT_MEMORY_BYTES, Sorter
 from barrelman.records.event import Event
 
 if TYPE_CHECKING:
@@ -32,7 +33,6 @@ if TYPE_CHECKING:
 
 # Runs remembered per rule before those that lie behind are dropped.
 _FEW_HELD: Final = 4096
-_LEAST_SORTED_BYTES: Final = 2 * 1024 * 1024
 # Counts of windows remembered per rule; forgetting one only costs disk, never an alert.
 _MOST_SEGMENTS: Final = 4096
 
@@ -54,15 +54,28 @@ class Replay:
     ) -> None:
         self.counts = [RuleCounts() for _ in plans]
         self.plans = plans
-        self._waiting = _sorters(plans, memory_bytes=memory_bytes, folder=folder)
+        self._waiting = Sorter(memory_bytes=memory_bytes, folder=folder)
         self._untimed = Sorter(memory_bytes=memory_bytes // 4, folder=folder)
         self._raised = Sorter(memory_bytes=memory_bytes, folder=folder)
-        self._past = Sorter(memory_bytes=memory_bytes // 4, folder=folder)
         self._seen = SeenIds()
-        self._runs = [
-            self._runs_of(number, plan, counts)
-            for number, (plan, counts) in enumerate(zip(plans, self.counts, strict=True))
-        ]
+        self._runs: list[_RuleRuns | OperationRuns] = []
+        share = sum(plan.operation is not None for plan in plans)
+        for number, (plan, counts) in enumerate(zip(plans, self.counts, strict=True)):
+            if plan.operation is None:
+                self._runs.append(_RuleRuns(plan, counts))
+                continue
+            self._runs.append(
+                OperationRuns(
+                    number,
+                    plan,
+                    plan.operation,
+                    counts,
+                    memory_bytes=memory_bytes,
+                    folder=folder,
+                    share=share,
+                    is_early=not ranged,
+                )
+            )
         self._segments = [_Segments(plan) for plan in plans]
         self.has_untimed = False
         """Whether a match without a time waits for the log's end."""
@@ -83,8 +96,7 @@ class Replay:
             identity = id_of_other_act(identity, mark)
             known = self._seen.add(bytes.fromhex(identity)[:16], mark)
             counts.conflicting += known is None
-            has_operand = self.plans[rule].operation is not None
-            payload = with_identity(payload, identity, has_operand=has_operand)
+            payload = with_identity(payload, identity)
         if known is not None:
             counts.duplicates += 1
             return
@@ -98,12 +110,7 @@ class Replay:
             return
         if timestamp_us is None:
             timestamp_us = time_us
-        key = (rule, time_us, timestamp_us, self._sequence, asked_again)
-        countable = not (asked_again or self._ranged or self.plans[rule].operation)
-        if countable and self._segments[rule].overflows(time_us, key, self._runs[rule].floor):
-            counts.capped += 1
-            return
-        self._waiting[rule].add(key, payload)
+        self._wait(rule, time_us, timestamp_us, asked_again, payload)
 
     def advance(self, watermark_ms: int) -> Iterator[Raised]:
         """Runs that are over once every event up to `watermark_ms` has been read."""
@@ -122,14 +129,35 @@ class Replay:
         finally:
             self._seen.close()
 
+    def _wait(
+        self,
+        rule: int,
+        time_us: int,
+        timestamp_us: int,
+        asked_again: int,
+        payload: bytes | Operated,
+    ) -> None:
+        """For its rule's runs, unless none of them can alert it."""
+        runs, number = self._runs[rule], self._sequence
+        if isinstance(runs, OperationRuns):
+            runs.put(time_us, timestamp_us, number, unpack_operand(payload))
+            return
+        key = (rule, time_us, timestamp_us, number, asked_again)
+        countable = not (asked_again or self._ranged)
+        if countable and self._segments[rule].overflows(time_us, key, runs.floor):
+            self.counts[rule].capped += 1
+            return
+        self._waiting.add(key, payload)
+
     def _remember(self, match: Match) -> None:
         rule, time_us, timestamp_us, _, _, _, payload = match
-        if time_us is None:
+        runs = self._runs[rule]
+        if time_us is None or not isinstance(runs, OperationRuns):
             return
         self.counts[rule].history += 1
         self._sequence += 1
         stamp_us = time_us if timestamp_us is None else timestamp_us
-        self._past.add((rule, time_us, stamp_us, self._sequence), payload)
+        runs.put_past(time_us, stamp_us, self._sequence, unpack_operand(payload))
 
     def _emit(
         self,
@@ -137,39 +165,18 @@ class Replay:
         untimed_us: int,
         bounds_us: tuple[int | None, int | None] | None,
     ) -> Iterator[Raised]:
-        for (rule, sequence, asked_again), payload in self._untimed.drain():
-            key = rule, untimed_us, untimed_us, sequence, asked_again
-            self._waiting[rule].add(key, payload)
-        for key, payload in self._past.drain():
-            # What the scan itself reads, too, happened then and not before.
-            if not self._seen.has(bytes.fromhex(unpack_operand(payload)[0])[:16]):
-                self._waiting[key[0]].add((*key, PAST), payload)
-        for runs in self._runs:
-            runs.begin(watermark_ms)
-        for key, payload in self._drain():
-            rule, time_us, timestamp_us, sequence, asked_again = key
+        for (rule, number, asked_again), payload in self._untimed.drain():
             runs = self._runs[rule]
-            if asked_again == PAST:
-                assert isinstance(runs, OperationRuns)
-                runs.remember(time_us, timestamp_us, sequence, payload)
-                continue
-            if bounds_us is not None and not _within(timestamp_us, bounds_us):
-                self.counts[rule].outside += 1
-                if isinstance(runs, OperationRuns) and timestamp_us < (bounds_us[0] or 0):
-                    runs.remember(time_us, timestamp_us, sequence, payload)
-                    self.counts[rule].history += runs.looks_back
-                continue
             if isinstance(runs, OperationRuns):
-                if not runs.feed(time_us, timestamp_us, sequence, payload):
-                    self._waiting[rule].add(key, payload)
-                continue
-            settled, tick_ms = runs.settle(time_us, payload, asked_again)
-            if not settled:
-                self._waiting[rule].add(key, payload)
-            elif tick_ms is not None:
-                self._raised.add((tick_ms, time_us, timestamp_us, sequence, rule), payload)
+                runs.put(untimed_us, untimed_us, number, payload)
+            else:
+                self._waiting.add((rule, untimed_us, untimed_us, number, asked_again), payload)
+        self._settle(watermark_ms, bounds_us)
         for runs in self._runs:
-            runs.end()
+            if isinstance(runs, OperationRuns):
+                runs.settle(watermark_ms, bounds_us, self._is_known)
+                for key, payload in runs.found():
+                    self._raised.add(key, payload)
         for (tick_ms, _, _, _, rule, *marks), payload in self._raised.drain():
             if marks:
                 yield raised_of(rule, tick_ms, unpack_finding(payload), is_new=marks[0])
@@ -177,15 +184,31 @@ class Replay:
             identity, event = unpack(payload)
             yield Raised(rule, tick_ms, identity, event)
 
-    def _drain(self) -> Iterator[Record]:
-        """What waits, rule by rule for those with an operation; each in the order of its times."""
-        for sorter in dict.fromkeys(self._waiting):
-            yield from sorter.drain()
+    def _settle(
+        self, watermark_ms: int | None, bounds_us: tuple[int | None, int | None] | None
+    ) -> None:
+        """What becomes of the matches that are alerts by themselves."""
+        plain = [runs for runs in self._runs if isinstance(runs, _RuleRuns)]
+        for runs in plain:
+            runs.begin(watermark_ms)
+        for key, payload in self._waiting.drain():
+            rule, time_us, timestamp_us, number, asked_again = key
+            if bounds_us is not None and not within(timestamp_us, bounds_us):
+                self.counts[rule].outside += 1
+                continue
+            runs_of = self._runs[rule]
+            assert isinstance(runs_of, _RuleRuns)
+            settled, tick_ms = runs_of.settle(time_us, payload, asked_again)
+            if not settled:
+                self._waiting.add(key, payload)
+            elif tick_ms is not None:
+                self._raised.add((tick_ms, time_us, timestamp_us, number, rule), payload)
+        for runs in plain:
+            runs.end()
 
-    def _runs_of(self, rule: int, plan: RulePlan, counts: RuleCounts) -> _RuleRuns | OperationRuns:
-        if plan.operation is None:
-            return _RuleRuns(plan, counts)
-        return OperationRuns(rule, plan, plan.operation, counts, self._raised)
+    def _is_known(self, identity: str) -> bool:
+        """Whether a match of that id was among those taken: it happened then and not before."""
+        return self._seen.has(bytes.fromhex(identity)[:16])
 
 
 def raised_of(rule: int, tick_ms: int, finding: Finding, *, is_new: bool = True) -> Raised:
@@ -194,18 +217,6 @@ def raised_of(rule: int, tick_ms: int, finding: Finding, *, is_new: bool = True)
     event = events[0] if events else Event({}, is_document=True)
     about, suppression = finding.about, finding.suppression
     return Raised(rule, tick_ms, finding.alert_id, event, events, about, suppression, is_new)
-
-
-def _sorters(plans: Sequence[RulePlan], *, memory_bytes: int, folder: Path | None) -> list[Sorter]:
-    """One for all rules whose matches are mostly counted out before they would have to be sorted;
-    one each for those with an operation, whose runs on disk are then in order as the log is."""
-    shared = Sorter(memory_bytes=memory_bytes, folder=folder)
-    number = sum(plan.operation is not None for plan in plans)
-    own_bytes = max(memory_bytes // max(number, 1), _LEAST_SORTED_BYTES)
-    return [
-        shared if plan.operation is None else Sorter(memory_bytes=own_bytes, folder=folder)
-        for plan in plans
-    ]
 
 
 class _RuleRuns:
@@ -351,8 +362,3 @@ class _Segments:
             self._known.clear()
         self._known[first, last] = count + 1, max(newest, key)
         return False
-
-
-def _within(instant_us: int, bounds_us: tuple[int | None, int | None]) -> bool:
-    low, high = bounds_us
-    return (low is None or instant_us >= low) and (high is None or instant_us <= high)

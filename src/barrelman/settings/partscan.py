@@ -8,7 +8,7 @@ from dataclasses import astuple
 from typing import Any, Final
 
 from barrelman.detection.judge import Judge, Tally
-from barrelman.detection.match import Match
+from barrelman.detection.match import Match, size_bytes
 from barrelman.engine.blocks import BlockReader, Buffers, Passed
 from barrelman.engine.problem import Findings, Problem
 from barrelman.engine.reader import EventReader
@@ -161,7 +161,7 @@ class _Outbox:
 
     def add(self, match: Match) -> None:
         self._matches.append(match)
-        self._size_bytes += _MATCH_BYTES + len(match[-1])
+        self._size_bytes += _MATCH_BYTES + size_bytes(match[-1])
 
     def pack(self, plain_bytes: int, ending: tuple[Any, ...] | None) -> bytes:
         problems = [astuple(each) for each in self.problems.take() if isinstance(each, Problem)]
