@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from itertools import product
 
 import pytest
 from hypothesis import assume, given, settings
@@ -130,6 +131,32 @@ def test_plain_ones_match_as_python_has_it(source: str, texts: list[str]) -> Non
     pattern, matches = re.compile(source, re.DOTALL), compile_regexp(source)
     for text in texts:
         assert matches(text) is (pattern.fullmatch(text) is not None)
+
+
+@settings(max_examples=300, deadline=None)
+@given(sources(), st.lists(st.text("abcABC1Kk\u212a", max_size=6), min_size=1, max_size=6))
+def test_without_case_it_matches_what_trying_everything_matches(
+    source: str, texts: list[str]
+) -> None:
+    matches = compile_regexp(source, ignore_case=True)
+    for text in texts:
+        assert matches(text) is matches_regexp(source, text, ignore_case=True)
+
+
+@pytest.mark.parametrize("ignore_case", [False, True])
+@pytest.mark.parametrize(
+    "source",
+    [
+        *(".*", "a.*", ".*ab.*", "(a|b).*(c|.)", "(a|b)(a|b)(a|b)(a|b)", "(a|b)(a|b)(a|b)(a|b)c"),
+        *("[aA]b", "[\x10\x300]", "a|(b|c)", ".", "..", "@a", "()a", "(a|#)", '"ab".*', "[@`]b"),
+    ],
+)
+def test_plain_ones_are_wildcard_patterns(source: str, ignore_case: bool) -> None:
+    matches = compile_regexp(source, ignore_case=ignore_case)
+    for text in map("".join, product("abAC0@`\x10", repeat=3)):
+        for part in (text, text[1:], text[2:], text + text[:2]):
+            expected = matches_regexp(source, part, ignore_case=ignore_case)
+            assert matches(part) is expected, part
 
 
 @settings(max_examples=300, deadline=None)

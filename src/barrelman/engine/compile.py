@@ -234,7 +234,7 @@ class _Compiler:
         test = made.test
         read = self.reader(name)
         self.note(name, read, test)
-        return self.call(lambda x, now_ms: any(test(got, now_ms) for got in read(x)))
+        return self.call(_any_value(read, test))
 
     def reader(self, name: str) -> Reader:
         is_flattened = self.catalogue.explicit_type_of(self.scope.prefix + name)
@@ -338,6 +338,16 @@ class _Compiler:
                 wanted.append(value)
         make = exact_equality if exact else any_equality
         return self.any_field(lambda name: True, lambda kind: make(kind, wanted))
+
+
+def _any_value(read: Reader, test: Test) -> Leaf:
+    def leaf(target: Any, now_ms: int) -> bool:
+        for got in read(target):  # noqa: SIM110  # half the time of any()
+            if test(got, now_ms):
+                return True
+        return False
+
+    return leaf
 
 
 @frozen

@@ -8,6 +8,7 @@ field is one null. A condition holds where one of the values meets it.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
+from functools import lru_cache
 from itertools import islice, product
 from typing import Any, Final, Protocol, TypeAlias
 
@@ -250,8 +251,12 @@ def _instant(got: Value) -> Value:
 
 def _address(got: Value) -> Value:
     address = parse_address(got)
-    if address is None:
-        return None
+    return None if address is None else _written(address)
+
+
+@lru_cache(maxsize=4096)
+def _written(address: int) -> str:
+    """As Elasticsearch writes it."""
     import ipaddress  # late: few rules ask for addresses
 
     whole = ipaddress.IPv6Address(address)

@@ -13,7 +13,8 @@ from enum import Enum
 from functools import lru_cache
 from typing import Any, Final, TypeAlias
 
-from barrelman.engine.patterns import TextTest
+from barrelman.engine.patterns import TextTest, compile_pattern
+from barrelman.query.ast import Pattern, Wild
 from barrelman.query.regexp import (
     Both,
     Chain,
@@ -26,15 +27,68 @@ from barrelman.query.regexp import (
     parse_regexp,
 )
 
+_Tokens: TypeAlias = tuple[str | Wild, ...]
+
 _MOST_REMEMBERED: Final = 200_000
 _MOST_TERMS: Final = 50_000
-_MOST_CHARS: Final = 4096
+_MOST_PATTERNS: Final = 16
 
 
 @lru_cache(maxsize=256)
 def compile_regexp(source: str, *, ignore_case: bool = False) -> TextTest:
     """A test of a whole text. Raises QuerySyntaxError, as `parse_regexp` does."""
-    return _Automaton(parse_regexp(source, ignore_case=ignore_case)).matches
+    tree = parse_regexp(source, ignore_case=ignore_case)
+    patterns = _as_patterns(tree, ignore_case=ignore_case)
+    if patterns is None:
+        return _Automaton(tree).matches
+    tests = [compile_pattern(Pattern(_joined_up(each), ignore_case)) for each in patterns]
+    return tests[0] if len(tests) == 1 else lambda text: any(test(text) for test in tests)
+
+
+def _as_patterns(tree: Tree, *, ignore_case: bool) -> list[_Tokens] | None:
+    """The wildcard patterns that an expression comes to, where it is as plain as that."""
+    match tree:
+        case Chars(ranges):
+            token = _as_token(ranges, ignore_case=ignore_case)
+            return None if token is None else [(token,)]
+        case Repeat(Chars(((0, 0x10FFFF),)), 0, None):
+            return [(Wild.RUN,)]
+        case Either(choices) if choices:
+            made = [_as_patterns(choice, ignore_case=ignore_case) for choice in choices]
+            found = [each for patterns in made for each in patterns or ()]
+            return None if None in made or len(found) > _MOST_PATTERNS else found
+        case Chain(parts):
+            found = [()]
+            for part in parts:
+                more = _as_patterns(part, ignore_case=ignore_case)
+                if more is None or len(found) * len(more) > _MOST_PATTERNS:
+                    return None
+                found = [(*one, *other) for one in found for other in more]
+            return found
+    return None
+
+
+def _as_token(ranges: Ranges, *, ignore_case: bool) -> str | Wild | None:
+    match ranges:
+        case ((0, 0x10FFFF),):
+            return Wild.CHAR
+        case ((low, high),) if low == high:
+            return chr(low)
+        case ((upper, also_upper), (lower, also_lower)) if ignore_case:
+            is_letter = upper == also_upper and lower == also_lower == upper + 32
+            return chr(lower) if is_letter and "a" <= chr(lower) <= "z" else None
+        case _:
+            return None
+
+
+def _joined_up(tokens: _Tokens) -> _Tokens:
+    joined: list[str | Wild] = []
+    for token in tokens:
+        if joined and isinstance(token, str) and isinstance(joined[-1], str):
+            joined[-1] += token
+        else:
+            joined.append(token)
+    return tuple(joined)
 
 
 class _Kind(Enum):
@@ -72,36 +126,31 @@ _NOTHING: Final[_Set] = frozenset()
 
 
 class _State:
-    __slots__ = ("accepts", "is_all", "is_dead", "next", "terms")
+    __slots__ = ("accepts", "is_settled", "next", "next_by_class", "terms")
 
     def __init__(self, terms: _Set) -> None:
         self.terms = terms
         self.accepts = _is_nullable(terms)
-        self.is_dead = not terms
-        self.is_all = any(term.kind is _Kind.ALL for term in terms)
-        self.next: dict[int, _State] = {}
+        self.is_settled = not terms or _is_all(terms)
+        """Nothing that follows changes the answer."""
+        self.next: dict[str, _State] = {}
+        self.next_by_class: dict[int, _State] = {}
 
 
 class _Automaton:
     def __init__(self, tree: Tree) -> None:
         self._tree = tree
         self._starts = sorted({0, *_borders(tree)})
-        self._classes: dict[str, int] = {}
         self._begin()
 
     def matches(self, text: str) -> bool:
         if len(self._terms) > _MOST_TERMS:
             self._begin()
-        state, classes = self._first, self._classes
+        state = self._first
         for char in text:
-            known = classes.get(char)
-            at = self._class_of(char) if known is None else known
-            following = state.next.get(at)
-            state = self._step(state, at) if following is None else following
-            if state.is_dead:
-                return False
-            if state.is_all:
-                return True
+            state = state.next.get(char) or self._step(state, char)
+            if state.is_settled:
+                break
         return state.accepts
 
     def _begin(self) -> None:
@@ -110,13 +159,6 @@ class _Automaton:
         self._remembered = 0
         self._first = self._state(self._set(self._tree))
 
-    def _class_of(self, char: str) -> int:
-        """Characters that no part of the expression tells apart are one class."""
-        at = bisect_right(self._starts, ord(char)) - 1
-        if len(self._classes) < _MOST_CHARS:
-            self._classes[char] = at
-        return at
-
     def _state(self, terms: _Set) -> _State:
         found = self._states.get(terms)
         if found is None:
@@ -124,17 +166,26 @@ class _Automaton:
             self._remembered += len(terms)
         return found
 
-    def _step(self, state: _State, at: int) -> _State:
+    def _step(self, state: _State, char: str) -> _State:
+        # Characters that no part of the expression tells apart are one class.
+        at = bisect_right(self._starts, ord(char)) - 1
+        following = state.next_by_class.get(at) or self._make(state, at)
+        if char.isascii():
+            state.next[char] = following
+        return following
+
+    def _make(self, state: _State, at: int) -> _State:
         if self._remembered >= _MOST_REMEMBERED:
             for each in list(self._states.values()):
                 each.next.clear()
+                each.next_by_class.clear()
             for term in list(self._terms.values()):
                 term.next.clear()
             self._states = {self._first.terms: self._first}
             self._remembered = 0
         self._remembered += 1
         following = self._state(self._after_set(state.terms, at))
-        state.next[at] = following
+        state.next_by_class[at] = following
         return following
 
     # --- terms ---
