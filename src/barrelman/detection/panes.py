@@ -7,7 +7,7 @@ with their events.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from barrelman.detection.finding import Window
@@ -21,47 +21,65 @@ NEVER_MS: Final = -(1 << 62)
 _REVIVED: Final = (NEVER_MS, NEVER_MS)
 
 
-class Bucket:
-    """A group: the sources whose events count in it."""
-
-    __slots__ = ("bound", "sources", "terms")
-
-    def __init__(self, terms: Combination) -> None:
-        self.terms = terms
-        self.sources: list[Source] = []
-        self.bound = 0
-        """No less than the events that count in it."""
-
-
 class Source:
-    """The events of one cluster that count in the same groups."""
+    """The events of one cluster that count in the same groups.
 
-    __slots__ = ("buckets", "cut_ms", "key", "panes", "tied")
+    There are as many as live keys, so it holds as little as can be.
+    """
 
-    def __init__(self, key: tuple[str, tuple[Combination, ...]], cut_ms: int) -> None:
-        self.key = key
-        self.buckets: list[Bucket] = []
-        self.panes: list[Pane] = []
-        """In order of their times. None of their events is at or before the cut."""
+    __slots__ = ("bound", "cluster", "cut_ms", "groups", "newest", "older", "tied")
+
+    def __init__(
+        self, cluster: str, groups: tuple[Combination, ...] | None, *, cut_ms: int
+    ) -> None:
+        self.cluster = cluster
+        self.groups = groups
+        """None where all its events are in one group."""
+        self.bound = 0
+        """No less than the number of its events."""
+        self.newest: Pane | None = None
+        self.older: list[Pane] | None = None
+        """In the order of their times. No pane has events at or before the cut."""
         self.cut_ms = cut_ms
         """Events up to here were counted, or were not to count."""
         self.tied: Pane | None = None
         """Those of exactly that time, which count again once the cut is lifted."""
 
+    @property
+    def panes(self) -> Sequence[Pane]:
+        if self.newest is None:
+            return ()
+        return (self.newest,) if self.older is None else (*self.older, self.newest)
+
     def take(self, time_ms: int, mark: tuple[int, int], values: tuple[Scalar, ...]) -> int:
         """How many pieces more there are."""
         if time_ms <= self.cut_ms:
             return self._take_tied(time_ms, values) if time_ms == self.cut_ms else 0
-        panes = self.panes
-        at = len(panes)
-        while at:
-            pane = panes[at - 1]
+        self.bound += 1
+        newest = self.newest
+        if newest is not None:
+            if newest.mark == mark:
+                return newest.take(time_ms, values)
+            if newest.mark > mark:
+                return self._take_late(time_ms, mark, values)
+            if self.older is None:
+                self.older = [newest]
+            else:
+                self.older.append(newest)
+        self.newest = Pane(mark, time_ms, values)
+        return 1 + len(values)
+
+    def _take_late(self, time_ms: int, mark: tuple[int, int], values: tuple[Scalar, ...]) -> int:
+        if self.older is None:
+            self.older = []
+        for place, pane in enumerate(self.older):
             if pane.mark == mark:
                 return pane.take(time_ms, values)
-            if pane.mark < mark:
+            if pane.mark > mark:
+                self.older.insert(place, Pane(mark, time_ms, values))
                 break
-            at -= 1  # it comes late
-        panes.insert(at, Pane(mark, time_ms, values))
+        else:
+            self.older.append(Pane(mark, time_ms, values))
         return 1 + len(values)
 
     def _take_tied(self, time_ms: int, values: tuple[Scalar, ...]) -> int:
@@ -72,12 +90,15 @@ class Source:
 
     def leave(self, from_ms: int) -> None:
         """No window reads any more what lies before."""
-        panes = self.panes
-        while panes and panes[0].last_ms < from_ms:
-            del panes[0]
-        if self.cut_ms <= from_ms:
+        newest = self.newest
+        if newest is not None and newest.last_ms < from_ms:
+            self.newest = self.older = None
+        elif self.older is not None and self.older[0].last_ms < from_ms:
+            self.older = [pane for pane in self.older if pane.last_ms >= from_ms] or None
+        if NEVER_MS < self.cut_ms <= from_ms:
             if self.tied is not None and self.cut_ms == from_ms:
-                panes.insert(0, self.tied)
+                self._set_panes([self.tied, *self.panes])
+                self.bound += self.tied.events
             self.tied = None
             self.cut_ms = NEVER_MS
 
@@ -86,29 +107,30 @@ class Source:
         if last_ms <= self.cut_ms:
             return
         self.cut_ms, self.tied = last_ms, None
-        panes = self.panes
-        while panes and panes[0].last_ms <= last_ms:
-            pane = panes.pop(0)
+        for pane in self.panes:
             if pane.last_ms == last_ms:
                 self.tied = pane.last_moment()
+        self._set_panes([pane for pane in self.panes if pane.last_ms > last_ms])
+
+    def _set_panes(self, panes: list[Pane]) -> None:
+        self.newest = panes.pop() if panes else None
+        self.older = panes or None
 
     @property
     def is_empty(self) -> bool:
-        return not self.panes and self.cut_ms == NEVER_MS
+        return self.newest is None and self.cut_ms == NEVER_MS
 
     @property
     def pieces(self) -> int:
         """How much of it there is, in groups, panes and values."""
-        panes = self.panes if self.tied is None else [self.tied, *self.panes]
-        pieces = len(self.buckets) + len(panes)
-        for pane in panes:
-            if pane.values is not None:
-                pieces += len(pane.values)
+        pieces = 1 if self.groups is None else len(self.groups)
+        for pane in self.panes if self.tied is None else (self.tied, *self.panes):
+            pieces += 1 if pane.values is None else 1 + len(pane.values)
         return pieces
 
     @property
     def last_ms(self) -> int:
-        return self.panes[-1].last_ms if self.panes else self.cut_ms
+        return self.cut_ms if self.newest is None else self.newest.last_ms
 
 
 class Pane:
@@ -163,11 +185,11 @@ class Count(NamedTuple):
     """Events that lie behind the run's window."""
 
 
-def count_of(bucket: Bucket, window: Window) -> Count:
+def count_of(sources: Iterable[Source], window: Window) -> Count:
     events = to_come = 0
     first_ms, last_ms = -NEVER_MS, NEVER_MS
     clusters = set()
-    for source in bucket.sources:
+    for source in sources:
         source.leave(window.from_ms)
         for pane in source.panes:
             if pane.first_ms > window.to_ms:
@@ -176,16 +198,16 @@ def count_of(bucket: Bucket, window: Window) -> Count:
             events += pane.events
             first_ms = min(first_ms, pane.first_ms)
             last_ms = max(last_ms, pane.last_ms)
-            clusters.add(source.key[0])
+            clusters.add(source.cluster)
     cluster = clusters.pop() if len(clusters) == 1 else ""
     return Count(events, first_ms, last_ms, cluster, to_come)
 
 
-def distinct_of(bucket: Bucket, window: Window, enough: int) -> int:
+def distinct_of(sources: Iterable[Source], window: Window, *, enough: int = 0) -> int:
     """The distinct values of a group's events in the window; 0 where they cannot be enough."""
     held = [
         pane.values
-        for source in bucket.sources
+        for source in sources
         for pane in source.panes
         if pane.first_ms <= window.to_ms and pane.values is not None
     ]

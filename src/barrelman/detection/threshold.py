@@ -22,7 +22,6 @@ from barrelman.detection.finding import (
 from barrelman.detection.identity import cluster_name
 from barrelman.detection.panes import (
     NEVER_MS,
-    Bucket,
     Count,
     PaneMarks,
     Source,
@@ -93,11 +92,15 @@ class ThresholdOperator:
         self._cap = cap
         self._most_live = most_live
         self._panes = PaneMarks(runs)
-        self._sources: dict[tuple[str, tuple[Combination, ...]], Source] = {}
-        self._buckets: dict[Combination, Bucket] = {}
-        self._due: dict[Bucket, None] = {}
-        """Those that may have come to the threshold since they were counted, in order."""
-        self._cut_off: set[Bucket] = set()
+        self._plain: dict[Combination, Source] = {}
+        """Of a group, the events that are in no other: of the cluster that came first."""
+        self._shared: dict[tuple[str, tuple[Combination, ...]], Source] = {}
+        """All others."""
+        self._sharers: dict[Combination, list[Source]] = {}
+        """Of a group, those of the latter."""
+        self._due: dict[Combination, None] = {}
+        """Groups that may have come to the threshold since they were counted, in order."""
+        self._cut_off: set[Combination] = set()
         self._history = _History()
         self._pieces = 0
         self._limit = min(_FEW_HELD, most_live)
@@ -118,92 +121,105 @@ class ThresholdOperator:
         if mark is None:
             return
         cluster, groups, values = item.operand
-        key = cluster, groups
-        source = self._sources.get(key)
-        if source is None:
-            source = self._open(key)
+        terms = groups[0]
+        source = self._plain.get(terms)
+        if source is None and len(groups) == 1:
+            source = self._open(cluster, terms)
+        if source is None or len(groups) > 1 or source.cluster != cluster:
+            source = self._shared.get((cluster, groups))
+            if source is None:
+                source = self._open_shared(cluster, groups)
+            self._due |= dict.fromkeys(groups)
         self._pieces += source.take(time_ms, mark, values)
-        least = self._value
-        for bucket in source.buckets:
-            bucket.bound += 1
-            if bucket.bound >= least:
-                self._due[bucket] = None
+        if source.bound >= self._value or terms in self._sharers:
+            self._due[terms] = None
         if self._pieces > _PIECES_A_SOURCE * self._limit:
             self._sweep()
 
     def run(self, window: Window) -> list[Finding]:
         self._from_ms = window.from_ms
         for terms in self._history.expire(window.from_ms):
-            if terms in self._buckets:
-                self._revive(self._buckets[terms])
+            self._revive(terms)
         reached = self._reached(window)
         chosen = reached if self._cap is None else reached[: self._cap]
-        for _, bucket in reached[len(chosen) :]:
-            if bucket not in self._cut_off:
-                self._cut_off.add(bucket)
+        for terms, _ in reached[len(chosen) :]:
+            if terms not in self._cut_off:
+                self._cut_off.add(terms)
                 self.capped += 1
         findings = [
-            self._finding(bucket, count, window, number)
-            for number, (count, bucket) in enumerate(chosen)
+            self._finding(terms, count, window, number)
+            for number, (terms, count) in enumerate(chosen)
         ]
         # All groups are counted before what one of them has counted is settled.
-        for count, bucket in chosen:
-            self._settle(bucket, count)
+        for terms, count in chosen:
+            self._settle(terms, count)
         self.evicted += self._history.bound(self._most_live)
         return findings
 
-    def _open(self, key: tuple[str, tuple[Combination, ...]]) -> Source:
-        if len(self._sources) >= self._limit:
-            self._sweep()
-        groups = key[1]
-        source = Source(key, max(map(self._history.last_ms, groups)))
+    def _open(self, cluster: str, terms: Combination) -> Source:
+        self._make_room()
+        source = Source(cluster, None, cut_ms=self._history.last_ms(terms))
+        self._plain[terms] = source
+        self._pieces += 1
+        return source
+
+    def _open_shared(self, cluster: str, groups: tuple[Combination, ...]) -> Source:
+        self._make_room()
+        source = Source(cluster, groups, cut_ms=max(map(self._history.last_ms, groups)))
+        self._shared[cluster, groups] = source
         for terms in groups:
-            bucket = self._buckets.get(terms)
-            if bucket is None:
-                bucket = self._buckets[terms] = Bucket(terms)
-            bucket.sources.append(source)
-            source.buckets.append(bucket)
-        self._sources[key] = source
+            self._sharers.setdefault(terms, []).append(source)
         self._pieces += len(groups)
         return source
 
-    def _revive(self, bucket: Bucket) -> None:
-        """Its last alert has left the windows, but for events of that very millisecond, which
-        count again."""
-        for source in bucket.sources:
-            for each in source.buckets:
-                self._due[each] = None
+    def _sources(self, terms: Combination) -> list[Source]:
+        """Those whose events count in a group."""
+        shared = self._sharers.get(terms, [])
+        plain = self._plain.get(terms)
+        return shared if plain is None else [plain, *shared]
 
-    def _reached(self, window: Window) -> list[tuple[Count, Bucket]]:
+    def _revive(self, terms: Combination) -> None:
+        """Its last alert has left the windows, but for events of that very millisecond, which
+        count again, in each of their groups."""
+        self._due[terms] = None
+        for source in self._sharers.get(terms, ()):
+            self._due |= dict.fromkeys(source.groups or ())
+
+    def _reached(self, window: Window) -> list[tuple[Combination, Count]]:
         """The groups at or above the threshold, in composite order."""
         reached = []
-        still_due: dict[Bucket, None] = {}
-        for bucket in self._due:
-            count = count_of(bucket, window)
-            bucket.bound = count.events + count.to_come
-            if self._is_reached(bucket, count, window):
-                reached.append((count, bucket))
-                still_due[bucket] = None
+        still_due: dict[Combination, None] = {}
+        for terms in self._due:
+            sources = self._sources(terms)
+            count = count_of(sources, window)
+            if len(sources) == 1:
+                sources[0].bound = count.events + count.to_come
+            if self._is_reached(sources, count, window):
+                reached.append((terms, count))
+                still_due[terms] = None
                 continue
-            self._cut_off.discard(bucket)
+            self._cut_off.discard(terms)
             if count.to_come:
-                still_due[bucket] = None
+                still_due[terms] = None
         self._due = still_due
-        reached.sort(key=lambda each: self._order(each[1].terms))
+        reached.sort(key=lambda each: self._order(each[0]))
         return reached
 
-    def _is_reached(self, bucket: Bucket, count: Count, window: Window) -> bool:
+    def _is_reached(self, sources: Sequence[Source], count: Count, window: Window) -> bool:
         if count.events < self._value:
             return False
-        wanted = self._cardinality
-        return wanted is None or distinct_of(bucket, window, wanted.value) >= wanted.value
+        if self._cardinality is None:
+            return True
+        wanted = self._cardinality.value
+        return distinct_of(sources, window, enough=wanted) >= wanted
 
-    def _finding(self, bucket: Bucket, count: Count, window: Window, number: int) -> Finding:
-        terms = tuple(zip(self._fields, bucket.terms, strict=True))
-        since_ms = self._history.last_ms(bucket.terms)
+    def _finding(self, group: Combination, count: Count, window: Window, number: int) -> Finding:
+        terms = tuple(zip(self._fields, group, strict=True))
+        since_ms = self._history.last_ms(group)
         cardinality: tuple[tuple[str, int], ...] = ()
         if self._cardinality is not None:
-            cardinality = ((self._cardinality.field, distinct_of(bucket, window, 0)),)
+            distinct = distinct_of(self._sources(group), window)
+            cardinality = ((self._cardinality.field, distinct),)
         time_us = count.last_ms * 1000
         return Finding(
             alert_id=_alert_id(self._rule_id, window.tick_ms, terms),
@@ -220,52 +236,53 @@ class ThresholdOperator:
                 cluster=count.cluster,
                 first_ms=count.first_ms,
             ),
-            groups=bucket.terms if self._has_groups else None,
+            groups=group if self._has_groups else None,
         )
 
-    def _settle(self, bucket: Bucket, count: Count) -> None:
-        self._history.add(bucket.terms, count.last_ms)
-        for source in bucket.sources:
+    def _settle(self, terms: Combination, count: Count) -> None:
+        self._history.add(terms, count.last_ms)
+        for source in self._sources(terms):
             source.cut(count.last_ms)
-        bucket.bound = count.to_come
+            source.bound = count.to_come
         if not count.to_come:
-            self._due.pop(bucket, None)
-        if bucket in self._cut_off:
-            self._cut_off.discard(bucket)
+            self._due.pop(terms, None)
+        if terms in self._cut_off:
+            self._cut_off.discard(terms)
             self.capped -= 1
+
+    def _make_room(self) -> None:
+        if len(self._plain) + len(self._shared) >= self._limit:
+            self._sweep()
 
     def _sweep(self) -> None:
         """Lets go of what no window reads any more, and then of the oldest if there is too much."""
-        over = []
-        for source in self._sources.values():
-            source.leave(self._from_ms)
-            if source.is_empty:
-                over.append(source)
-        self._close(over)
-        if len(self._sources) >= self._most_live or self._is_crowded:
-            by_age = sorted(self._sources.values(), key=lambda each: each.last_ms)
-            oldest = by_age[: len(by_age) // 4 + 1]
-            self._close(oldest)
-            self.evicted += len(oldest)
-        wanted = max(2 * len(self._sources), self._pieces // 2, _FEW_HELD)
-        self._limit = min(wanted, self._most_live)
+        self._keep(self._live_since(self._from_ms))
+        held = [*self._plain.values(), *self._shared.values()]
+        most = self._most_live
+        if len(held) >= most or self._pieces > _PIECES_A_SOURCE * most:
+            held.sort(key=lambda source: source.last_ms)
+            gone = len(held) // 4 + 1
+            self._keep(set(held[gone:]))
+            self.evicted += gone
+        wanted = max(2 * len(held), self._pieces // 2, _FEW_HELD)
+        self._limit = min(wanted, most)
 
-    @property
-    def _is_crowded(self) -> bool:
-        return self._pieces > _PIECES_A_SOURCE * self._most_live
+    def _live_since(self, from_ms: int) -> set[Source]:
+        live = set()
+        for source in (*self._plain.values(), *self._shared.values()):
+            source.leave(from_ms)
+            if not source.is_empty:
+                live.add(source)
+        return live
 
-    def _close(self, sources: Sequence[Source]) -> None:
-        closed = set(sources)
-        buckets = {bucket: None for source in sources for bucket in source.buckets}
-        for bucket in buckets:
-            bucket.sources = [each for each in bucket.sources if each not in closed]
-            if not bucket.sources:
-                del self._buckets[bucket.terms]
-                self._due.pop(bucket, None)
-                self._cut_off.discard(bucket)
-        for source in sources:
-            del self._sources[source.key]
-        self._pieces = sum(source.pieces for source in self._sources.values())
+    def _keep(self, live: set[Source]) -> None:
+        self._plain = {terms: each for terms, each in self._plain.items() if each in live}
+        self._shared = {key: each for key, each in self._shared.items() if each in live}
+        self._sharers = {}
+        for source in self._shared.values():
+            for terms in source.groups or ():
+                self._sharers.setdefault(terms, []).append(source)
+        self._pieces = sum(source.pieces for source in live)
 
 
 class _History:
