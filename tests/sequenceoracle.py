@@ -114,14 +114,17 @@ def _is_free_at_edges(query: Sequence, events: list[Fed], key: Key, partial: _Pa
     if not leading:
         return all(ms > first_ms + span_ms for ms in after)
     halves = range(2 * (last_ms - span_ms), 2 * first_ms + 1)
-    # An interval may begin with the first event, after others of that time; and end with the last.
+    # An interval may begin with the first event, after others of that time, or end with the last;
+    # but one that is no longer than the sequence holds both its ends.
     return any(
-        all(2 * ms < start or (ms == first_ms and start == 2 * first_ms) for ms in before)
+        all(2 * ms < start or (opens and ms == first_ms and 2 * ms == start) for ms in before)
         and all(
-            2 * ms > start + 2 * span_ms or (ms == last_ms and start + 2 * span_ms == 2 * last_ms)
+            2 * ms > start + 2 * span_ms
+            or (not opens and ms == last_ms and 2 * ms == start + 2 * span_ms)
             for ms in after
         )
         for start in halves
+        for opens in (True, False)
     )
 
 

@@ -228,6 +228,7 @@ BOTH = [
     pytest.param("A10 B10 C12 D15", "", id="at equal times with the first"),
     pytest.param("B10 C12 D12", "- B10 C12 -", id="an interval that ends with the last"),
     pytest.param("A7 B10 C12 D12", "", id="as far before the last as the span"),
+    pytest.param("A10 B10 C15 D15", "", id="as long as the span, with both at its ends"),
     pytest.param("A10 B10 C12 D15.001", "- B10 C12 -", id="an interval that begins at the first"),
 ]
 

@@ -169,4 +169,4 @@ def _differs(entry: Entry) -> bool:
 
 def _bare(entry: Entry) -> Entry:
     """Without what the machine was told: a sequence is its events."""
-    return Entry(entry.order, entry.item._replace(operand=None))
+    return entry._replace(item=entry.item._replace(operand=None))

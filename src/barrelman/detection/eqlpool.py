@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from heapq import heappush, heappushpop
 from typing import Final, NamedTuple, TypeAlias
 
+from barrelman.detection.drawer import Drawer
 from barrelman.detection.finding import Item
 from barrelman.detection.runs import Runs
 from barrelman.engine.sequence import Completed
@@ -18,11 +19,28 @@ _FEW: Final = 64
 _SHARE: Final = 16
 
 
+class Kept:
+    """A packed event in a drawer, for as long as anything holds this."""
+
+    __slots__ = ("_drawer", "_number")
+
+    def __init__(self, payload: bytes, drawer: Drawer) -> None:
+        self._drawer = drawer
+        self._number = drawer.put((payload,))
+
+    def __del__(self) -> None:
+        self._drawer.drop(self._number)
+
+    def read(self) -> bytes:
+        return self._drawer.read(self._number)[0]
+
+
 class Entry(NamedTuple):
-    """A match with its place among the others."""
+    """A match with its place among the others; its payload is put away."""
 
     order: Order
     item: Item
+    kept: Kept
 
     @property
     def time_ms(self) -> int:

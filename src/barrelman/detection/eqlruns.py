@@ -10,8 +10,9 @@ from collections.abc import Callable
 from heapq import heappop, heappush
 from typing import TypeAlias
 
+from barrelman.detection.drawer import Drawer
 from barrelman.detection.eqlfeed import Feed
-from barrelman.detection.eqlpool import Candidate, Entry, Pool, event_candidate
+from barrelman.detection.eqlpool import Candidate, Entry, Kept, Pool, event_candidate
 from barrelman.detection.finding import MOST_LIVE, Finding, Item, Operand, SequenceOf, Window
 from barrelman.detection.runs import Runs
 from barrelman.engine.reading import field_reader
@@ -69,6 +70,7 @@ class EqlOperator:
         self.capped = 0
         self.suppressed = 0
         self.evicted = 0
+        self._drawer = Drawer()
         self._cap = cap
         self._pipes = query.pipes
         covers = not query.pipes and _always_holds(query)
@@ -87,7 +89,8 @@ class EqlOperator:
     def add(self, item: Item) -> None:
         _, time_us, tiebreaker = item.operand
         order = (item.timestamp_us if time_us is None else time_us, tiebreaker, item.number)
-        entry = Entry(order, item)
+        kept = Kept(item.payload, self._drawer)
+        entry = Entry(order, item._replace(payload=b""), kept)
         if self._feed is None:
             self._pool.add(event_candidate(entry))
         else:
@@ -137,15 +140,14 @@ def piped(found: list[Candidate], pipes: tuple[Pipe, ...]) -> list[Candidate]:
 
 def _finding(candidate: Candidate) -> Finding:
     """Its place is that of its first event: the oldest come first."""
-    items = [entry.item for entry in candidate.entries]
-    first = min(items)
+    first = min(entry.item for entry in candidate.entries)
     is_event = candidate.found is None
     return Finding(
         candidate.alert_id,
         first.time_us,
         first.timestamp_us,
         first.number,
-        tuple(item.payload for item in items),
+        tuple(entry.kept.read() for entry in candidate.entries),
         about=None if is_event else SequenceOf(candidate.keys),
         groups=first.groups if is_event else None,
     )
