@@ -395,6 +395,20 @@ def test_combinations_that_no_history_reaches_make_room() -> None:
     assert operator.evicted == 0
 
 
+def test_times_at_the_ends_of_the_calendar() -> None:
+    rule = rule_of(("5m", "now-6m", "now-1m", "now-1d"))
+    schedule = schedule_of(rule)
+    operator = NewTermsOperator(rule, runs=schedule, cap=1)
+    found = 0
+    for time_ms in (-62_135_596_800_000, 253_402_300_000_000, 253_402_300_799_999):
+        operator.add(Doc(0, time_ms, (("x",),)).item())
+        first, last = schedule.ticks(time_ms)
+        found += sum(
+            len(operator.run(window_of(schedule, tick))) for tick in range(first, last + 1)
+        )
+    assert found == 2, "no run is left to read the last one"
+
+
 def test_what_is_read_of_an_event() -> None:
     rule = rule_of(SIX, fields=("user.name", "kubernetes.audit.user.groups"))
     read = newterms_operand(rule)

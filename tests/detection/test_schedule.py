@@ -144,3 +144,14 @@ def test_later_events_are_read_by_the_same_runs_or_later_ones(
     read = [each for each in ticks if each[0] <= each[1]]
     assert read == sorted(read)
     assert [last for _, last in read] == sorted(last for _, last in read)
+
+
+@pytest.mark.parametrize("ends", [("now-6m", "now-1m"), ("now-1d/d", "now/d"), ("now-1M", "now")])
+@pytest.mark.parametrize("instant_ms", [-62_135_596_800_000, 253_402_300_799_999])
+def test_windows_at_the_ends_of_the_calendar(ends: tuple[str, str], instant_ms: int) -> None:
+    made = schedule("5m", *ends)
+    first, last = made.ticks(instant_ms)
+    for tick in range(first - 2, last + 3):
+        from_ms, to_ms = made.window_ms(tick)
+        assert to_ms <= tick * 300_000
+        assert (from_ms <= instant_ms <= to_ms) == (first <= tick <= last)

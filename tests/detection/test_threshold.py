@@ -403,6 +403,20 @@ def test_groups_that_left_make_room() -> None:
     assert operator.evicted == 0
 
 
+def test_times_at_the_ends_of_the_calendar() -> None:
+    rule = rule_of(("5m", "now-6m", "now-1m"), value=1)
+    schedule = schedule_of(rule)
+    operator = ThresholdOperator(rule, runs=schedule, cap=None)
+    found = 0
+    for time_ms in (-62_135_596_800_000, 253_402_300_000_000, 253_402_300_799_999):
+        operator.add(item_of(Doc(time_ms, (("x",),))))
+        first, last = schedule.ticks(time_ms)
+        found += sum(
+            len(operator.run(window_of(schedule, tick))) for tick in range(first, last + 1)
+        )
+    assert found == 2, "no run is left to read the last one"
+
+
 # --- what is read of an event --------------------------------------------------------------------
 
 

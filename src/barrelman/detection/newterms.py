@@ -31,6 +31,8 @@ if TYPE_CHECKING:
 _Order: TypeAlias = tuple[int, int, int]
 
 _NEVER_MS: Final = -(1 << 62)
+_ALWAYS_MS: Final = _NEVER_MS + 1
+"""Where a history begins that is older than the calendar."""
 _FEW_HELD: Final = 4096
 # Candidates of the same runs that are held before those without a chance are let go.
 _FEW_CANDIDATES: Final = 1000
@@ -283,7 +285,7 @@ class _Reach:
         try:
             return min(self._history_start.resolve_ms(to_ms), from_ms)
         except TimeError:
-            return _NEVER_MS
+            return _ALWAYS_MS
 
     def eligible(self, time_ms: int, before_ms: int) -> tuple[int, int]:
         """First and last run that can find an event new that has such a predecessor."""

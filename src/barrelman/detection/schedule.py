@@ -56,7 +56,7 @@ class Schedule:
         start, end = self._start(tick), self._end(tick)
         tick_ms = tick * self.interval_ms
         first = int(max(-_CALENDAR_END_MS, min(start, _CALENDAR_END_MS)))
-        return first, int(min(end, tick_ms))
+        return first, int(max(-_CALENDAR_END_MS, min(end, tick_ms)))
 
     def _search(self, instant_ms: int, earliest: int) -> tuple[int, int]:
         """Windows with roundings, months or fixed dates: both ends only ever move forward.

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
+from functools import lru_cache
 
 _V4_BASE = 0xFFFF << 32
 _LENGTH = re.compile(r"\d{1,3}", re.ASCII)
@@ -28,8 +29,9 @@ def parse_address(text: object) -> int | None:
         return None
 
 
+@lru_cache(maxsize=4096)
 def _parse_v4(text: str) -> int | None:
-    """As `ipaddress` does, in a fifth of its time: there is one in every event."""
+    """As `ipaddress` does, in a fifth of its time: there is one in every event, and few differ."""
     parts = text.split(".")
     if len(parts) != 4 or not text.isascii():
         return None
