@@ -56,6 +56,18 @@ def test_statuses(graph: Graph, changes: dict[str, Any], status: str, word: str)
     assert [entry.stored.id for entry in book(graph).entries()] == [uuid]
 
 
+def test_a_rule_that_looks_back_further_than_events_are_kept_says_so(graph: Graph) -> None:
+    given = {"type": "new_terms", "new_terms_fields": ["user.name"]}
+    near = graph.add_rule(rule_id="near", history_window_start="now-30d", **given)
+    far = graph.add_rule(rule_id="far", history_window_start="now-31d", **given)
+    assert book(graph).status_of(near).notes == ()
+    (note,) = book(graph).status_of(far).notes
+    assert note == (
+        "its past begins at now-31d, and events are kept for 30 days: what came only before that "
+        "counts as new"
+    )
+
+
 def test_an_unknown_rule_is_disabled(graph: Graph) -> None:
     assert book(graph).status_of("nobody").status == "disabled"
 

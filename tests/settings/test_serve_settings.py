@@ -84,6 +84,7 @@ def test_options_of_the_service_are_those_of_the_configuration() -> None:
     found = service_options(config, lambda: True)
     assert (found.is_live, found.redacts, found.fills_gaps) == (False, False, False)
     assert (found.gap_days, found.search_seconds, found.most_signals) == (5, 6, 40)
+    assert found.kept_days == 30
     assert (found.max_bytes_in_flight, found.max_event_bytes) == (7 << 20, 8192)
     assert list(found.expected_clusters) == ["a", "b"]
     assert (found.keeper.reload_seconds, found.keeper.alert_days, found.keeper.run_days) == (

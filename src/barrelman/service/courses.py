@@ -119,9 +119,14 @@ class Course:
 
     def look_back(self, judged: Judged) -> None:
         """A match of the past, which alerts in no run."""
-        item = self._item(judged)
-        if item is not None:
-            self.operator.add(item._replace(payload=b""))
+        plan, event, arrival_us = self._plan, judged.event, judged.arrival_us
+        now_ms = plan.schedule.ticks(arrival_us // 1000)[0] * plan.schedule.interval_ms
+        if plan.retest is not None and not plan.retest(event, now_ms):
+            return
+        operand = self._operation.operand(event, now_ms)
+        if operand is not None:
+            # Nothing is to be known of it but when it was: a second delivery is no harm.
+            self.operator.add(Item(arrival_us, arrival_us, judged.seq, "", operand, None, b""))
 
     def take(self, judged: Judged) -> None:
         """The next match, in the order of arrival."""

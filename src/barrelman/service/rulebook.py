@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias
 from barrelman.detection.judge import RunnableRule, runnable_rule
 from barrelman.detection.lineup import Lineup, Watcher
 from barrelman.engine.decode import dumps, dumps_line
+from barrelman.errors import TimeError
 from barrelman.query.ast import Node
 from barrelman.records.frozen import frozen
 from barrelman.records.times import format_instant
@@ -46,6 +47,7 @@ class RuleStatus:
     notes: tuple[str, ...] = ()
 
 
+_DAY_MS: Final = 86_400_000
 _UNKNOWN: Final = RuleStatus("disabled", "no such rule")
 
 
@@ -96,7 +98,10 @@ def read_rule(props: JsonObject) -> LoadedRule:
 
 
 class RuleBook:
-    """`read_files` gives what the operator's files hold at the moment; it may raise nothing."""
+    """`read_files` gives what the operator's files hold at the moment; it may raise nothing.
+
+    `kept_ms`: how long events are kept; None: for ever.
+    """
 
     def __init__(
         self,
@@ -105,11 +110,13 @@ class RuleBook:
         clock: Callable[[], int],
         read_files: Callable[[], FileRules] = FileRules,
         most_signals: int | None = None,
+        kept_ms: int | None = None,
     ) -> None:
         self._database = database
         self._clock = clock
         self._read_files = read_files
         self._most_signals = most_signals
+        self._kept_ms = kept_ms
         self._files = FileRules()
         self._lock = threading.Lock()
         self._entries: dict[str, Entry] = {}
@@ -191,6 +198,25 @@ class RuleBook:
         self._known[stored.id] = (text, loaded)
         return loaded
 
+    def _short_past(self, rule: Rule) -> tuple[str, ...]:
+        """Said of a rule that looks back beyond the events that are kept."""
+        start = rule.history_window_start
+        if start is None or self._kept_ms is None:
+            return ()
+        now_ms = self._clock() // 1000
+        try:
+            reach_ms = now_ms - start.resolve_ms(now_ms)
+        except TimeError:
+            return ()
+        if reach_ms <= self._kept_ms:
+            return ()
+        days = self._kept_ms / _DAY_MS
+        note = (
+            f"its past begins at {start.text}, and events are kept for {days:g} days: what came "
+            "only before that counts as new"
+        )
+        return (note,)
+
     def _runnable(self, rule_uuid: str, rule: Rule, exceptions: Node | None) -> RunnableRule | None:
         """None: an index with its indicators is not there."""
         if rule.type != "threat_match":
@@ -214,6 +240,8 @@ class RuleBook:
         for entry in entries:
             stored, loaded = entry.stored, entry.loaded
             notes = (*loaded.notes, *assigned.rule_notes.get(stored.rule_id, ()))
+            if loaded.rule is not None:
+                notes += self._short_past(loaded.rule)
             if loaded.status != "ready" or loaded.rule is None:
                 statuses[stored.id] = RuleStatus(loaded.status, loaded.reason, notes)
                 continue

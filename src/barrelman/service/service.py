@@ -65,6 +65,8 @@ class ServiceOptions:
     max_bytes_in_flight: int = 128 * 1024 * 1024
     max_event_bytes: int = 16 * 1024 * 1024
     search_seconds: float = 60.0
+    kept_days: float = 30.0
+    """For how long events are kept; 0: for ever."""
     expected_clusters: Sequence[str] = ()
     watchdogs: WatchdogOptions = field(default_factory=WatchdogOptions)
     keeper: KeeperOptions = field(default_factory=KeeperOptions)
@@ -95,7 +97,11 @@ class Service:
         self.is_running = False
         now = clock.now_us
         self.rulebook = RuleBook(
-            database, clock=now, read_files=read_files, most_signals=self.options.most_signals
+            database,
+            clock=now,
+            read_files=read_files,
+            most_signals=self.options.most_signals,
+            kept_ms=round(self.options.kept_days * 86_400_000) or None,
         )
         self.alerting = Alerting(
             database,

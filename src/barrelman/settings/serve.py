@@ -136,6 +136,7 @@ def service_options(config: Config, files_changed: Callable[[], bool]) -> Servic
         max_bytes_in_flight=config.intake.max_bytes_in_flight,
         max_event_bytes=config.intake.max_event_bytes,
         search_seconds=config.detection.search_seconds,
+        kept_days=config.store.retention_days,
         expected_clusters=[each.name for each in expected],
         watchdogs=WatchdogOptions(
             silent_after_seconds=watch.silent_after_seconds,
