@@ -283,7 +283,7 @@ def in_order(query: Sequence, events: list[Fed]) -> list[Fed]:
     return [(ms, tuple(sorted(slots, key=place)), item) for ms, slots, item in events]
 
 
-@settings(max_examples=300)
+@settings(max_examples=300, deadline=None)
 @given(st.data(), st.sampled_from(SHAPES), st.booleans(), st.integers(0, 12))
 def test_machine_equals_oracle(data: st.DataObject, shape: str, until: bool, span_ms: int) -> None:
     query = stages_of(shape, until=until, maxspan_ms=span_ms)
@@ -292,7 +292,7 @@ def test_machine_equals_oracle(data: st.DataObject, shape: str, until: bool, spa
     assert sorted(found, key=repr) == sorted(sequences_of(query, events), key=repr)
 
 
-@settings(max_examples=300)
+@settings(max_examples=300, deadline=None)
 @given(st.data(), st.sampled_from(SHAPES), st.booleans(), st.integers(0, 12))
 def test_a_machine_answers_for_every_window(
     data: st.DataObject, shape: str, until: bool, span_ms: int
@@ -309,6 +309,7 @@ def test_a_machine_answers_for_every_window(
     ]
 
 
+@settings(deadline=None)
 @given(st.data(), st.integers(1, 4))
 def test_samples_equal_oracle(data: st.DataObject, count: int) -> None:
     query = sample_of(count)
