@@ -577,12 +577,12 @@ def test_events_of_the_wildest_kind_stop_no_operator(graph: Graph) -> None:
     ]
     fields = ["kubernetes.audit.user.groups", "kubernetes.audit.verb", "user_agent.original"]
     for number, field in enumerate(fields):
-        names = {"query": "*:*", "max_signals": 1000}
+        more: JsonObject = {"query": "*:*", "max_signals": 1000}
         folding = {"group_by": [field], "duration": {"value": 1, "unit": "h"}}
         made = [
-            threshold(1, field, **names),
-            new_terms(new_terms_fields=[field], **names),
-            suppressed(**names) | {"alert_suppression": folding},
+            threshold(1, field, **more),
+            new_terms(new_terms_fields=[field], **more),
+            suppressed(**more) | {"alert_suppression": folding},
             eql(f"sequence by `{field}` [any where true] [any where true]"),
         ]
         for each in made:

@@ -29,6 +29,7 @@ def sent(graph: Graph, time: str, *numbers: int, user: str = "eve", **changes: A
 
 
 def preview(graph: Graph, *, end: str = "12:00", count: int = 3, **rule: Any) -> PreviewResult:
+    """`from_` stands for `from`."""
     return graph.service.previews.run(
         rule_of(**{"rule_id": "previewed"} | rule),
         timeframe_end_ms=at(end) // 1000,
@@ -40,7 +41,7 @@ def test_a_threshold_over_runs_that_share_events(graph: Graph) -> None:
     sent(graph, "11:48", 1, 2, 3)
     sent(graph, "11:52", 4, 5)
     given = {"field": ["user.name"], "value": 3}
-    result = preview(graph, type="threshold", threshold=given, **{"from": "now-10m"})
+    result = preview(graph, type="threshold", threshold=given, from_="now-10m")
     (document,) = result.alerts
     assert document["kibana.alert.threshold_result"]["count"] == 3
     assert document["@timestamp"] == "2026-11-23T11:50:00.000Z"
@@ -56,7 +57,7 @@ def test_runs_at_odd_times(graph: Graph) -> None:
     sent(graph, "11:52:04", 3)
     given = {"field": [], "value": 2}
     result = preview(
-        graph, end="11:57:03", count=2, type="threshold", threshold=given, **{"from": "now-5m"}
+        graph, end="11:57:03", count=2, type="threshold", threshold=given, from_="now-5m"
     )
     assert [each["@timestamp"][11:19] for each in result.alerts] == ["11:52:03"]
     assert [log.started_at[11:19] for log in result.logs] == ["11:52:03", "11:57:03"]
@@ -67,7 +68,7 @@ def test_new_terms_know_what_is_stored(graph: Graph) -> None:
     sent(graph, "11:53", 2)
     sent(graph, "11:53", 3, user="bob")
     sent(graph, "11:58", 4, user="bob")
-    rule = {"new_terms_fields": ["user.name"], "history_window_start": "now-1d"}
+    rule: dict[str, Any] = {"new_terms_fields": ["user.name"], "history_window_start": "now-1d"}
     result = preview(graph, type="new_terms", **rule)
     assert [each["kibana.alert.new_terms"] for each in result.alerts] == [["bob"]]
     rule["history_window_start"] = "now-15m"
@@ -78,7 +79,7 @@ def test_new_terms_know_what_is_stored(graph: Graph) -> None:
 def test_a_sequence_is_shown_with_its_blocks_once(graph: Graph) -> None:
     sent(graph, "11:48", 1)
     sent(graph, "11:49", 2, verb="delete")
-    result = preview(graph, type="eql", language="eql", query=SEQUENCE, **{"from": "now-15m"})
+    result = preview(graph, type="eql", language="eql", query=SEQUENCE, from_="now-15m")
     assert ["kibana.alert.building_block_type" in each for each in result.alerts] == [
         *(True, True, False)
     ]
@@ -113,7 +114,7 @@ def test_a_preview_that_takes_too_long_is_given_up(graph: Graph) -> None:
     sent(graph, "11:31", 1)
     sent(graph, "11:58", 2)
     previews = Previews(graph.service.events, graph.service.rulebook, most_seconds=0.0)
-    rule = {"new_terms_fields": ["user.name"], "history_window_start": "now-1d"}
+    rule: dict[str, Any] = {"new_terms_fields": ["user.name"], "history_window_start": "now-1d"}
     result = previews.run(
         rule_of("previewed", type="new_terms", **rule),
         timeframe_end_ms=at("12:00") // 1000,

@@ -57,7 +57,7 @@ def test_statuses(graph: Graph, changes: dict[str, Any], status: str, word: str)
 
 
 def test_a_rule_that_looks_back_further_than_events_are_kept_says_so(graph: Graph) -> None:
-    given = {"type": "new_terms", "new_terms_fields": ["user.name"]}
+    given: dict[str, Any] = {"type": "new_terms", "new_terms_fields": ["user.name"]}
     near = graph.add_rule(rule_id="near", history_window_start="now-30d", **given)
     far = graph.add_rule(rule_id="far", history_window_start="now-31d", **given)
     assert book(graph).status_of(near).notes == ()
