@@ -125,7 +125,7 @@ def special_leaves(
         st.builds(Is, fields, values, st.just(True))
         | st.builds(Is, fields, values, st.just(True))
         | st.builds(Range, fields, RANGES, bounds, st.just(True))
-        | st.builds(Is, fields, near)
+        | st.builds(Is, fields | fields | st.none() | patterns, near)
     )
     return hidden(plain) | hidden(_computed(fields, hidden(plain), texts, patterns))
 

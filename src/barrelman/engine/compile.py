@@ -24,6 +24,7 @@ from barrelman.engine.places import (
     read_objects,
     read_values,
 )
+from barrelman.engine.texts import split_clauses
 from barrelman.engine.values import (
     NEVER,
     Test,
@@ -33,7 +34,6 @@ from barrelman.engine.values import (
     existence,
     interval,
     keyword_text,
-    split_clauses,
 )
 from barrelman.query.ast import (
     And,

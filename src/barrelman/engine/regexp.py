@@ -29,12 +29,13 @@ from barrelman.query.regexp import (
 
 _Tokens: TypeAlias = tuple[str | Wild, ...]
 
-_MOST_REMEMBERED: Final = 200_000
-_MOST_TERMS: Final = 50_000
+# A few MB for each expression, however hostile it is and what it is asked.
+_MOST_REMEMBERED: Final = 20_000
+_MOST_TERMS: Final = 20_000
 _MOST_PATTERNS: Final = 16
 
 
-@lru_cache(maxsize=256)
+@lru_cache(maxsize=64)
 def compile_regexp(source: str, *, ignore_case: bool = False) -> TextTest:
     """A test of a whole text. Raises QuerySyntaxError, as `parse_regexp` does."""
     tree = parse_regexp(source, ignore_case=ignore_case)

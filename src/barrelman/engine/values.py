@@ -13,8 +13,9 @@ from operator import ge, gt, le, lt
 from typing import Any, Final
 
 from barrelman.engine.analysis import words
-from barrelman.engine.fuzzy import near_words, within_edits
+from barrelman.engine.fuzzy import WordsTest, near_words, within_edits
 from barrelman.engine.patterns import TextTest, compile_pattern
+from barrelman.engine.texts import any_word, fold_case, pattern_of_words, phrase, plain_text
 from barrelman.errors import TimeError
 from barrelman.query.ast import (
     Boolean,
@@ -27,7 +28,6 @@ from barrelman.query.ast import (
     RegExp,
     Text,
     Value,
-    Wild,
 )
 from barrelman.query.typecheck import NUMBER, pattern_text
 from barrelman.records.addresses import merge_spans, parse_address, parse_span
@@ -45,7 +45,6 @@ _WHOLE: Final = (FieldType.KEYWORD, FieldType.FLATTENED, FieldType.VERSION)
 """Whose values are compared as one text each."""
 _TRUTHS: Final = {"true": True, "false": False, "": False}
 COMPARE: Final[dict[RangeOp, Comparison]] = {"gt": gt, "gte": ge, "lt": lt, "lte": le}
-_LOWER: Final = {upper: upper + 32 for upper in range(ord("A"), ord("Z") + 1)}
 _DATE_LITERAL = re.compile(r"now\b.*|\d{4}-\d\d.*", re.ASCII | re.DOTALL)
 _DATE_VALUE = re.compile(r"\d{4}-\d\d-\d\d.*", re.ASCII | re.DOTALL)
 
@@ -120,7 +119,7 @@ def any_equality(kind: FieldType | None, values: Iterable[Value]) -> ValueTest:
     for value in values:
         if isinstance(value, Text) and kind in (None, FieldType.IP):
             texts.append(value.value)
-        elif kind in (None, *_WHOLE) and (plain := _plain(value)) is not None:
+        elif kind in (None, *_WHOLE) and (plain := plain_text(value)) is not None:
             folded.append(plain)
         elif (made := equality(kind, value)) is not NEVER:
             tests.append(made)
@@ -391,36 +390,29 @@ def _by_value_order(op: RangeOp, text: str) -> ValueTest:
     return ValueTest(test, dates is not None and dates.uses_now)
 
 
-def _plain(value: Value) -> str | None:
-    """The text of a pattern that has no wildcard and ignores case."""
-    if not isinstance(value, Pattern) or not value.ignore_case:
-        return None
-    pieces = [token for token in value.tokens if isinstance(token, str)]
-    return "".join(pieces) if len(pieces) == len(value.tokens) else None
-
-
 def _any_case(kind: FieldType | None, texts: Iterable[str]) -> ValueTest:
     """Equality with any of these whatever the case of ASCII letters: a list is one look-up."""
     wanted = frozenset(map(fold_case, texts))
-    if kind is None:
-        return ValueTest(lambda got, _: type(got) is str and fold_case(got) in wanted)
-    return ValueTest(lambda got, _: fold_case(keyword_text(got)) in wanted)
+    return _of_whole(kind, lambda text: fold_case(text) in wanted)
 
 
-def fold_case(text: str) -> str:
-    """Elasticsearch ignores the case of ASCII letters only."""
-    return text.lower() if text.isascii() else text.translate(_LOWER)
-
-
-def _of_text(kind: FieldType | None, matches: TextTest) -> ValueTest:
-    """A test of texts on a whole value, on a text field on each of its words."""
-    if kind is FieldType.TEXT:
-        return ValueTest(lambda got, _: any(map(matches, words(keyword_text(got)))))
+def _of_whole(kind: FieldType | None, matches: TextTest) -> ValueTest:
     if kind in _WHOLE:
         return ValueTest(lambda got, _: matches(keyword_text(got)))
     if kind is None:
         return ValueTest(lambda got, _: type(got) is str and matches(got))
     return NEVER
+
+
+def _of_words(matches: WordsTest) -> ValueTest:
+    return ValueTest(lambda got, _: matches(words(keyword_text(got))))
+
+
+def _of_text(kind: FieldType | None, matches: TextTest) -> ValueTest:
+    """A test of a whole value, on a text field of each of its words."""
+    if kind is FieldType.TEXT:
+        return _of_words(lambda found: any(map(matches, found)))
+    return _of_whole(kind, matches)
 
 
 def _regexp(kind: FieldType | None, value: RegExp) -> ValueTest:
@@ -436,72 +428,19 @@ def _fuzzy(kind: FieldType | None, value: Fuzzy) -> ValueTest:
 
 def _near(value: Near) -> ValueTest:
     wanted = words(value.text)
-    if not wanted:
-        return NEVER
-    matches = near_words(wanted, value.slop)
-    return ValueTest(lambda got, _: matches(words(keyword_text(got))))
-
-
-def _pattern(kind: FieldType | None, pattern: Pattern) -> ValueTest:
-    if kind is FieldType.TEXT:
-        return _pattern_of_words(pattern)
-    if (plain := _plain(pattern)) is not None and kind in (None, *_WHOLE):
-        return _any_case(kind, [plain])
-    matches = compile_pattern(pattern)
-    if kind in _WHOLE:
-        return ValueTest(lambda got, _: matches(keyword_text(got)))
-    if kind is None:
-        return ValueTest(lambda got, _: type(got) is str and matches(got))
-    return NEVER
-
-
-# --- text fields ---------------------------------------------------------------------------
+    return _of_words(near_words(wanted, value.slop)) if wanted else NEVER
 
 
 def _analysed(value: Text) -> ValueTest:
     wanted = words(value.value)
     if not wanted:
         return NEVER
-    if not value.quoted:
-        any_of = frozenset(wanted)
-        return ValueTest(lambda got, _: not any_of.isdisjoint(words(keyword_text(got))))
-
-    def phrase(got: Scalar, now_ms: int) -> bool:
-        found = words(keyword_text(got))
-        size = len(wanted)
-        return any(found[at : at + size] == wanted for at in range(len(found) - size + 1))
-
-    return ValueTest(phrase)
+    return _of_words(phrase(wanted) if value.quoted else any_word(wanted))
 
 
-def _pattern_of_words(pattern: Pattern) -> ValueTest:
-    """A query_string leaf: spaces part it into clauses, any of which may match a single word."""
-    clauses = split_clauses(pattern, lower=True)
-    wild = [clause for clause in clauses if any(isinstance(token, Wild) for token in clause)]
-    plain = frozenset(
-        word
-        for clause in clauses
-        if clause not in wild
-        for word in words("".join(str(token) for token in clause))
-    )
-    tests = [compile_pattern(Pattern(clause)) for clause in wild]
-
-    def matches(got: Scalar, now_ms: int) -> bool:
-        found = words(keyword_text(got))
-        return any(word in plain or any(test(word) for test in tests) for word in found)
-
-    return ValueTest(matches)
-
-
-def split_clauses(pattern: Pattern, *, lower: bool) -> list[tuple[str | Wild, ...]]:
-    """A pattern's clauses as query_string reads it: parted at spaces."""
-    clauses: list[list[str | Wild]] = [[]]
-    for token in pattern.tokens:
-        if isinstance(token, Wild):
-            clauses[-1].append(token)
-            continue
-        first, *rest = re.split(r"\s+", token.lower() if lower else token)
-        if first:
-            clauses[-1].append(first)
-        clauses.extend([piece] if piece else [] for piece in rest)
-    return [tuple(clause) for clause in clauses if clause]
+def _pattern(kind: FieldType | None, pattern: Pattern) -> ValueTest:
+    if kind is FieldType.TEXT:
+        return _of_words(pattern_of_words(pattern))
+    if (plain := plain_text(pattern)) is not None and kind in (None, *_WHOLE):
+        return _any_case(kind, [plain])
+    return _of_whole(kind, compile_pattern(pattern))
