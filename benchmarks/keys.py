@@ -27,8 +27,8 @@ def write_keys(path: Path, *, mib: float, keys: int = KEYS) -> None:
     with partial.open("wb") as out:
         for number in range(count):
             at_us = _MICROSECONDS * number // count
-            # One event in a hundred is of one of a hundred busy users.
-            user = drawn.randrange(100) if number % 100 == 0 else drawn.randrange(keys)
+            # One event in twenty is of one of a hundred busy users.
+            user = drawn.randrange(100) if number % 20 == 0 else drawn.randrange(keys)
             out.write(_line(number, at_us, user))
     partial.replace(path)
 

@@ -126,9 +126,9 @@ def unpack_operand(payload: bytes | Operated) -> Operated:
 
 def size_bytes(payload: bytes | Operated) -> int:
     """About what a match's payload takes in memory, beside what each match does."""
-    if type(payload) is bytes:
-        return len(payload)
-    return _OPERATED_BYTES + len(unpack_operand(payload)[3])
+    if type(payload) is tuple:
+        return _OPERATED_BYTES + len(payload[3])
+    return len(payload)
 
 
 def with_identity(payload: bytes | Operated, identity: str) -> bytes | Operated:

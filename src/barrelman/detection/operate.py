@@ -24,6 +24,7 @@ _Key = tuple[int, int, int, bool]
 """Time, own time, number; whether it is a match of the past. The former three sort."""
 _FIRST_KEY: Final = (float("-inf"),)
 _MOST_AHEAD: Final = 4096
+_new: Final = tuple.__new__
 _LEAST_AHEAD: Final = 128
 
 
@@ -85,11 +86,11 @@ class OperationRuns:
 
     def put(self, time_us: int, timestamp_us: int, number: int, payload: Operated) -> None:
         """The next match of the log."""
-        key = time_us, timestamp_us, number, False
-        self._waiting.add(key, payload, size_bytes=size_bytes(payload))
+        record = (time_us, timestamp_us, number, False), payload
+        self._waiting.hold(record, size_bytes(payload))
         early = self._early
         if early is not None:
-            early.append((key, payload))
+            early.append(record)
             if len(early) >= 2 * self._ahead:
                 self._give_early(self._ahead)
 
@@ -137,10 +138,25 @@ class OperationRuns:
             self._stop_early()
             return
         given, self._early = early[:number], early[number:]
+        add, low_ms, high_ms = self._operator.add, 0, -1
         for (time_us, timestamp_us, number, _), payload in given:
+            if low_ms <= time_us // 1000 <= high_ms:
+                # As `_feed` does it, where no run ends or begins: this is the path of most.
+                add(_new(Item, (time_us, timestamp_us, number, *payload)))
+                continue
             self._feed(time_us, timestamp_us, number, payload)
+            low_ms, high_ms = self._calm_ms()
         if given:
             self._last_key = given[-1][0]
+
+    def _calm_ms(self) -> tuple[int, int]:
+        """From when to when matches are read by the very runs that read the last one."""
+        marks = self._marks
+        if not self._is_running or marks.mark is None or marks.mark[1] < (self._next or 0):
+            return 0, -1
+        if self._ends_ms is None:
+            self._ends_ms = self._schedule.window_ms(self._next or 0)[1]
+        return marks.low_ms, min(marks.high_ms, self._ends_ms)
 
     def _stop_early(self) -> None:
         """The log is not in order: what was found so far is forgotten."""

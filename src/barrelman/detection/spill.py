@@ -43,9 +43,12 @@ class Sorter:
 
     def add(self, key: tuple[Any, ...], payload: Any, *, size_bytes: int | None = None) -> None:
         """`size_bytes` is to be given of a payload that is not bytes."""
-        self._records.append((key, payload))
-        size = len(payload) if size_bytes is None else size_bytes
-        self._held_bytes += size + _RECORD_OVERHEAD_BYTES
+        self.hold((key, payload), len(payload) if size_bytes is None else size_bytes)
+
+    def hold(self, record: Record, size_bytes: int) -> None:
+        """As `add`, of a record that somebody else holds as well."""
+        self._records.append(record)
+        self._held_bytes += size_bytes + _RECORD_OVERHEAD_BYTES
         if self._held_bytes > self._memory_bytes:
             self._spill()
 

@@ -39,6 +39,11 @@ def combinations_of(readers: Sequence[FieldReader], event: Event) -> list[Combin
     Empty where a field has no value. True, 1 and 1.0 are one to Python; a field has one type, so
     that they do not meet.
     """
+    if len(readers) == 1:
+        values = readers[0](event)
+        if len(values) == 1:
+            return [(values[0],)]
+        return [(value,) for value in islice(dict.fromkeys(values), MOST_COMBINATIONS)]
     columns = []
     for read in readers:
         values = read(event)
