@@ -29,6 +29,8 @@ from barrelman.query.ast import (
     Text,
     Wild,
 )
+from barrelman.query.eql import parse_eql
+from barrelman.query.eqlcheck import check_eql
 from barrelman.query.operands import Computed, fields_needed, operands_of
 from barrelman.query.render import describe, render_kql
 from barrelman.query.typecheck import MOST_PARTS, check_types
@@ -112,6 +114,24 @@ def test_a_wrong_regular_expression_is_told_where_it_stands_in_the_query() -> No
     with pytest.raises(QueryTypeError) as caught:
         check_types(Is(Text("f"), RegExp("(b", span=(26, 30))), CATALOGUE, text=text)
     assert (caught.value.place.line, caught.value.place.column) == (2, 9)
+
+
+@pytest.mark.parametrize(
+    ("condition", "column"),
+    [
+        ('f regex "(a"', 19),
+        ('f regex ("a", "b", "[")', 30),
+        ('f != null and not f regex~ "a{2"', 38),
+        ('substring(f, 1) regex "a|"', 33),
+        ('null == (f regex "a\\\\")', 28),
+    ],
+)
+def test_eql_tells_a_wrong_regular_expression(condition: str, column: int) -> None:
+    text = f"any where {condition}"
+    for whole in (text, f"sequence [{text}] [any where true]"):
+        with pytest.raises(QueryTypeError, match="in the regular expression") as caught:
+            check_eql(parse_eql(whole), CATALOGUE, text=whole)
+        assert caught.value.place.column == column + whole.index(text)
 
 
 SHOWN: list[tuple[Node, str]] = [

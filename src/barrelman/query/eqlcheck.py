@@ -35,7 +35,7 @@ from barrelman.query.ast import (
 )
 from barrelman.query.eqlcalls import FUNCTIONS, Kind, is_foldable, kind_of
 from barrelman.query.eqltree import EqlQuery, EventFilter, FieldUse, Sequence, Stage
-from barrelman.query.typecheck import MOST_PARTS, NUMBER
+from barrelman.query.typecheck import MOST_PARTS, NUMBER, check_types
 from barrelman.records.addresses import parse_address, parse_span
 from barrelman.records.fields import Catalogue, FieldType
 from barrelman.records.paths import LONGEST_NAME
@@ -73,6 +73,7 @@ def check_eql(query: EqlQuery, catalogue: Catalogue, *, text: str = "") -> None:
         check.field(use)
     for node in _conditions(query):
         check.node(node)
+        check_types(node, catalogue, text=text)  # also that regular expressions are some
     if not isinstance(query.top, EventFilter):
         last = query.top.until if isinstance(query.top, Sequence) else None
         check.keys([*query.top.stages, *([last] if last else [])])
