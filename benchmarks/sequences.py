@@ -10,7 +10,8 @@ decoding and making the event objects of either are not counted. Medians of such
 compared. The last rule has no bar: every event is of one of its stages, which no rule would want.
 
 Memory is what Python holds for the operator of such a rule at its most: with ten times as many live
-keys it must be ten times as much, over ten times as many events the same.
+keys it must be no more than ten times as much (many events wait on disk), over ten times as many
+events the same.
 """
 
 from __future__ import annotations
