@@ -56,6 +56,9 @@ class Operation:
     """The alert tells of the event itself."""
     uses_now: bool = False
     """The operand may hang on the time of the run."""
+    sparing: Callable[[], Callable[[Operand, int], bool]] | None = None
+    """Makes what tells, of the operands of a log in turn with their times in milliseconds, which
+    of them need no event: no run can find one of these new."""
 
 
 @frozen

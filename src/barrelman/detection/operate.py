@@ -54,6 +54,7 @@ class OperationRuns:
         self.looks_back = operation.takes_history
         self._counts = counts
         self._make = operation.make
+        self._needs_event = None if operation.sparing is None else operation.sparing()
         self._new_sorter: Callable[[], Sorter] = lambda: Sorter(
             memory_bytes=memory_bytes // share, folder=folder
         )
@@ -86,6 +87,8 @@ class OperationRuns:
 
     def put(self, time_us: int, timestamp_us: int, number: int, payload: Operated) -> None:
         """The next match of the log."""
+        if self._needs_event is not None and not self._needs_event(payload[1], time_us // 1000):
+            payload = *payload[:3], b""
         record = (time_us, timestamp_us, number, False), payload
         self._waiting.hold(record, size_bytes(payload))
         early = self._early

@@ -88,7 +88,11 @@ class _Made:
         )
 
     def new_terms(self) -> Operation:
-        from barrelman.detection.newterms import NewTermsOperator, newterms_operand
+        from barrelman.detection.newterms import (
+            NewTermsOperator,
+            SeenTerms,
+            newterms_operand,
+        )
 
         rule = self.rule
         return Operation(
@@ -101,6 +105,7 @@ class _Made:
             ),
             takes_history=True,
             takes_unplaced=True,
+            sparing=lambda: SeenTerms(rule, runs=self.runs).needs_event,
         )
 
     def threat_match(self, indicators: Indicators) -> Operation:

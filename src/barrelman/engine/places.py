@@ -21,6 +21,7 @@ from barrelman.records.fields import (
     FieldPlace,
     absence_in_raw_events,
     raw_path,
+    read_single,
 )
 from barrelman.records.frozen import frozen
 from barrelman.records.paths import Path, Scalar, has_value, open_lists, walk_leaves
@@ -100,39 +101,7 @@ def _read_own(name: str, scope: Scope) -> Reader:
     whole: Reader = lambda target: [  # noqa: E731  # the two readers side by side
         value for value in path.values(root(target)) if value != ""
     ]
-    return _read_single(path, whole) if root is _body and path.is_plain else whole
-
-
-def _read_single(path: Path, whole: Reader) -> Reader:
-    """`whole`, but what is nearly always so is settled at once: one text or number, or none, in
-    an object of the raw event or in the event itself."""
-    names = path.name.split(".")
-    if len(names) > 2:
-        return whole
-    parent, key, dotted = names[0], names[-1], path.name
-
-    def read_member(target: Any) -> list[Scalar]:
-        value = target.body.get(key)
-        if value.__class__ is str:
-            return [value] if value else []
-        if value is None:
-            return []
-        return [value] if value.__class__ is int else whole(target)
-
-    def read_inner(target: Any) -> list[Scalar]:
-        body = target.body
-        node = body.get(parent)
-        if node.__class__ is dict and dotted not in body:
-            value = node.get(key)
-            if value.__class__ is str:
-                return [value] if value else []
-            if value is None:
-                return []
-            if value.__class__ is int:
-                return [value]
-        return whole(target)
-
-    return read_member if len(names) == 1 else read_inner
+    return read_single(path, whole) if root is _body and path.is_plain else whole
 
 
 def read_nodes(name: str, scope: Scope) -> NodeReader:

@@ -282,8 +282,42 @@ _TIME_FIELDS: Final = ("stageTimestamp", "requestReceivedTimestamp", "timestamp"
 Reader = Callable[[Event], list[Scalar]]
 
 
+def read_single(path: Path, whole: Reader) -> Reader:
+    """`whole`, but what is nearly always so is settled at once: one text or number, or none, in
+    an object of the raw event or in the event itself."""
+    names = path.name.split(".")
+    if len(names) > 2:
+        return whole
+    parent, key, dotted = names[0], names[-1], path.name
+
+    def read_member(target: Event) -> list[Scalar]:
+        value = target.body.get(key)
+        if value.__class__ is str:
+            return [value] if value else []
+        if value is None:
+            return []
+        return [value] if value.__class__ is int else whole(target)
+
+    def read_inner(target: Event) -> list[Scalar]:
+        body = target.body
+        node = body.get(parent)
+        if node.__class__ is dict and dotted not in body:
+            value = node.get(key)
+            if value.__class__ is str:
+                return [value] if value else []
+            if value is None:
+                return []
+            if value.__class__ is int:
+                return [value]
+        return whole(target)
+
+    return read_member if len(names) == 1 else read_inner
+
+
 def _present(path: Path) -> Reader:
-    return lambda event: [value for value in path.values(event.body) if value != ""]
+    return read_single(
+        path, lambda event: [value for value in path.values(event.body) if value != ""]
+    )
 
 
 def _constant(value: str) -> Reader:
