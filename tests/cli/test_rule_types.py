@@ -89,3 +89,34 @@ def test_a_scan_runs_what_it_can_and_names_the_rest(folder: Path) -> None:
     assert "rules      11 ran, 2 unsupported, 1 invalid" in done.stderr
     assert "unsupported: The esql rule: ES|QL rules do not run yet" in done.stderr
     assert done.returncode == 2
+
+
+@pytest.mark.parametrize(
+    ("example", "line"),
+    [
+        ("threshold", "counts      6 events or more of the same user.name, with 5 different"),
+        (
+            "new-terms",
+            "new         values of user.name, kubernetes.audit.objectRef.namespace together",
+        ),
+        ("threat-match", "indicators  in feeds-*: threat.indicator.confidence"),
+        ("threat-match", "compares    source.ip is threat.indicator.ip; or"),
+        (
+            "suppression",
+            "suppresses  by user.name, for 1h; what lacks a field is an alert by itself",
+        ),
+        ("building-block", "kind        a building block"),
+    ],
+)
+def test_a_rule_shown_says_what_it_makes_of_events(example: str, line: str) -> None:
+    done = run("rules", "show", EXAMPLES / example / "rule.toml")
+    assert line in done.stdout
+
+
+def test_an_alert_in_the_table_names_what_the_indicator_met() -> None:
+    folder = EXAMPLES / "threat-match"
+    done = run(
+        *("scan", folder / "events.jsonl", "--no-pack", "--rules", folder / "rule.toml"),
+        *("--index", f"feeds-a={folder / 'indicators.jsonl'}", "--format", "table"),
+    )
+    assert "why  indicator source.ip: 203.0.113.77" in done.stdout

@@ -203,6 +203,7 @@ def _facts(loaded: LoadedRule, rule: Rule) -> Iterable[tuple[str, str]]:
     reach = f"reads {rule.from_.text} to {rule.to.text}"
     yield "runs", f"every {rule.interval}, {reach}, at most {rule.max_signals} alerts a run"
     yield "reads", ", ".join(rule.index or ()) or "everything"
+    yield from _operation(rule)
     yield "version", f"{rule.version}, by {', '.join(rule.author) or 'nobody named'}"
     if rule.license:
         yield "licence", rule.license
@@ -211,6 +212,58 @@ def _facts(loaded: LoadedRule, rule: Rule) -> Iterable[tuple[str, str]]:
     yield "file", PACK_PATH if not loaded.path else loaded.path
     for note in loaded.notes:
         yield "note", note
+
+
+def _operation(rule: Rule) -> Iterable[tuple[str, str]]:
+    """What the rule makes of the events that meet its query."""
+    if rule.threshold is not None:
+        fields = ", ".join(rule.threshold.field)
+        of_whom = f"of the same {fields}" if fields else "in a window"
+        text = f"{rule.threshold.value:,} events or more {of_whom}"
+        for each in rule.threshold.cardinality[:1]:
+            text += f", with {each.value:,} different {each.field} or more"
+        yield "counts", text
+    if rule.history_window_start is not None:
+        together = " together" if len(rule.new_terms_fields) > 1 else ""
+        fields = ", ".join(rule.new_terms_fields)
+        since = rule.history_window_start.text
+        yield "new", f"values of {fields}{together} that were not there since {since}"
+    if rule.threat_mapping:
+        groups = (
+            " and ".join(
+                f"{each.field} {'is not' if each.negate else 'is'} {each.value}" for each in group
+            )
+            for group in rule.threat_mapping
+        )
+        yield "indicators", f"in {', '.join(rule.threat_index) or 'any index'}: {rule.threat_query}"
+        yield "compares", "; or ".join(groups)
+    for name, field in (
+        ("category", rule.event_category_override),
+        ("ordered by", rule.timestamp_field),
+        ("tiebreaker", rule.tiebreaker_field),
+    ):
+        if field:
+            yield name, field
+    suppression = rule.alert_suppression
+    if suppression is not None:
+        by = f"by {', '.join(suppression.group_by)}" if suppression.group_by else "each group"
+        span = "within a run"
+        if suppression.duration_ms is not None:
+            span = f"for {_span(suppression.duration_ms)}"
+        lacking = ""
+        if suppression.missing_fields_strategy == "doNotSuppress":
+            lacking = "; what lacks a field is an alert by itself"
+        yield "suppresses", f"{by}, {span}{lacking}"
+    if rule.building_block_type:
+        yield "kind", "a building block"
+
+
+def _span(duration_ms: int) -> str:
+    seconds = duration_ms // 1000
+    for size, unit in ((3600, "h"), (60, "m")):
+        if seconds % size == 0:
+            return f"{seconds // size}{unit}"
+    return f"{seconds}s"
 
 
 def finish(load: RuleLoad, *, draw: bool) -> int:

@@ -105,6 +105,16 @@ def with_enrichments(
     return source | {_ENRICHMENTS: [*_as_list(source.get(_ENRICHMENTS)), *added]}
 
 
+def indicator_reasons(enrichments: Sequence[JsonObject], seen: Seen) -> list[tuple[str, Scalar]]:
+    """Which values of the event are those of indicators, each once."""
+    found: dict[tuple[str, Scalar], None] = {}
+    for each in enrichments:
+        matched = each["matched"]
+        name = str(matched["field"])
+        found[f"indicator {name}", seen.safe(name, matched["atomic"])] = None
+    return list(found)
+
+
 def _masked_match(enrichment: JsonObject, seen: Seen) -> JsonObject:
     matched = enrichment.get("matched")
     if type(matched) is not dict or "atomic" not in matched:

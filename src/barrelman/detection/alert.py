@@ -10,6 +10,7 @@ from typing import Any, Final, TypeAlias
 
 from barrelman.detection.about import (
     Seen,
+    indicator_reasons,
     new_terms_fields,
     suppression_fields,
     threshold_event,
@@ -152,7 +153,9 @@ class AlertBuilder:
         reasons = self._reasons(event, seen, making)
         more: JsonObject = {}
         if self._enrich is not None:
-            source = with_enrichments(source, self._enrich(event, making.tick_ms), seen)
+            enrichments = self._enrich(event, making.tick_ms)
+            source = with_enrichments(source, enrichments, seen)
+            reasons = [*indicator_reasons(enrichments, seen), *reasons]
         if isinstance(raised.about, NewTerms):
             names = self._rule.new_terms_fields
             more = new_terms_fields(raised.about, names, seen)
