@@ -225,7 +225,7 @@ def test_rules_of_ones_own(scan: Scan, tmp_path: Path) -> None:
         tmp_path / "rules.ndjson",
         [
             rule(),
-            rule(rule_id="2", name="eql", type="eql", language="eql", query="any where true"),
+            rule(rule_id="2", name="esql", type="esql", language="esql", query="from a"),
             rule(rule_id="3", name="off", enabled=False),
         ],
     )
@@ -236,7 +236,7 @@ def test_rules_of_ones_own(scan: Scan, tmp_path: Path) -> None:
         "Anything in shop",
         SEED_NAME,
     ]
-    assert "unsupported: eql: EQL rules do not run yet" in err
+    assert "unsupported: esql: ES|QL rules do not run yet" in err
     assert "2 ran, 1 unsupported, 1 disabled" in err
     assert len(scan(log, "--rules", rules, "--no-pack")[1]) == 2
     assert len(scan(log, "--rules", rules, "--rule", SEED_ID)[1]) == 1

@@ -289,14 +289,14 @@ def test_broken_exception_files_are_errors(tmp_path: Path) -> None:
 MANY: dict[str, tuple[Status, str, Callable[[str], str]]] = {
     "query": ("ready", "", lambda text: text),
     "saved_query": ("ready", 'type = "saved_query"\nsaved_id = "s"', lambda text: text),
-    "lucene": ("unsupported", 'type = "query"\nlanguage = "lucene"', lambda text: text),
+    "lucene": ("ready", 'type = "query"\nlanguage = "lucene"', lambda text: text),
     "threshold": (
-        "unsupported",
+        "ready",
         'type = "threshold"\nthreshold = { field = ["a"], value = 3 }',
         lambda text: text,
     ),
     "new_terms": (
-        "unsupported",
+        "ready",
         (
             'type = "new_terms"\n[rule.new_terms]\nfield = "new_terms_fields"\nvalue = ["a"]\n'
             '[[rule.new_terms.history_window_start]]\nfield = "history_window_start"\n'
@@ -304,7 +304,11 @@ MANY: dict[str, tuple[Status, str, Callable[[str], str]]] = {
         ),
         lambda text: text,
     ),
-    "eql": ("unsupported", 'type = "eql"\nlanguage = "eql"', lambda text: text),
+    "eql": (
+        "ready",
+        'type = "eql"\nlanguage = "eql"',
+        lambda text: text.replace("a:1 and b:(c or d*)", "any where a == 1 and b in (2, 3)"),
+    ),
     "esql": (
         "unsupported",
         'type = "esql"\nlanguage = "esql"',
@@ -316,7 +320,7 @@ MANY: dict[str, tuple[Status, str, Callable[[str], str]]] = {
         lambda text: text,
     ),
     "threat_match": (
-        "unsupported",
+        "ready",
         (
             'type = "threat_match"\nthreat_query = "b:1"\nthreat_index = ["i"]\n'
             'threat_language = "kuery"\n[[rule.threat_mapping]]\n[[rule.threat_mapping.entries]]\n'
@@ -361,7 +365,7 @@ def test_two_thousand_rules_load_each_by_its_name(tmp_path: Path) -> None:
         kind = kinds[number % len(kinds)]
         assert (rule.name, rule.status) == (f"{kind} {number}", MANY[kind][0]), rule.reason
         assert bool(rule.reason) == (rule.status != "ready")
-    assert Counter(rule.status for rule in load.rules)["ready"] == 308
+    assert Counter(rule.status for rule in load.rules)["ready"] == 1078
 
 
 def test_relative_paths_stay_as_they_were_given(
