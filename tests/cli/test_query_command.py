@@ -370,6 +370,27 @@ def test_csv_has_a_column_for_each_field(
     assert Asked(capsys, "a: 7", path, "--format", "csv").out == ""
 
 
+def test_csv_has_no_more_columns_than_anyone_reads(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    found = [{f"k{number}-{key}": 1 for key in range(500)} for number in range(3)]
+    path = str(write_log(tmp_path / "wide.jsonl", found))
+    asked = Asked(capsys, "*", path, "--format", "csv")
+    header, *rows = csv.reader(io.StringIO(asked.out))
+    assert len(header) == 1000
+    assert [sum(cell == "1" for cell in row) for row in rows] == [500, 500, 0]
+    assert "500 more fields have no room here" in asked.err
+
+
+def test_an_array_is_closed_when_a_later_event_does_not_suit_the_query(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    path = str(write_log(tmp_path / "mixed.log", [{"source": {"ip": "here"}}, event(1)]))
+    asked = Asked(capsys, "source.ip: here", path, "--format", "json")
+    assert asked.code == 2
+    assert json.loads(asked.out) == [{"source": {"ip": "here"}}]
+
+
 def test_csv_of_sequences_has_a_row_for_each_place(
     docs: str, capsys: pytest.CaptureFixture[str]
 ) -> None:

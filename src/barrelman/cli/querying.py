@@ -16,7 +16,7 @@ from barrelman.detection.ask import IndexQuestion, why_no_audit_event
 from barrelman.engine.blocks import BlockReader, Item, Passed
 from barrelman.engine.problem import Problem
 from barrelman.engine.reader import EventReader
-from barrelman.errors import InputError, UsageError
+from barrelman.errors import InputError, QueryTypeError, UsageError
 from barrelman.query.eqltree import EqlQuery
 from barrelman.records.event import Event
 from barrelman.records.fields import Catalogue
@@ -116,6 +116,9 @@ class _Run:
             self._writer.close()
         except BrokenPipeError:
             silence(sys.stdout)
+        except QueryTypeError:  # of events of another kind than those before
+            self._writer.close()
+            raise
         except KeyboardInterrupt:
             _say("interrupted: what was found so far is all there is")
             self._writer.close()

@@ -19,6 +19,9 @@ Result: TypeAlias = Found | Joined
 
 # Rows whose fields are looked at before a table's columns are chosen.
 _ROWS: Final = 200
+MOST_CSV_COLUMNS: Final = 1_000
+"""Each row has a cell for each: documents with keys of their own would make a file of commas."""
+_MOST_TOLD: Final = 100_000
 
 
 class Writer(Protocol):
@@ -158,7 +161,7 @@ class CsvWriter:
     """A column for each field that some document has, in the order of first sight.
 
     That is known at the end alone, so rows wait in a temporary file. A field of several values is
-    written as a JSON array.
+    written as a JSON array. Of very many fields the first `MOST_CSV_COLUMNS` have a column.
     """
 
     def __init__(self, stream: IO[str]) -> None:
@@ -169,7 +172,13 @@ class CsvWriter:
             max_size=16 * 1024 * 1024, prefix="barrelman-"
         )
         self._names: dict[str, None] = {}
+        self._others: set[str] = set()
         self._sequences = 0
+
+    @property
+    def left_out(self) -> int:
+        """Fields that have no column, as far as they are counted."""
+        return len(self._others)
 
     def write(self, result: Result) -> None:
         if isinstance(result, Found):
@@ -184,7 +193,11 @@ class CsvWriter:
         row: dict[str, list[Any]] = {name: [value] for name, value in first.items()}
         for name, value in walk_leaves(None if found is None else found.event.body):
             row.setdefault(name, []).append(value)
-        self._names.update(dict.fromkeys(row))
+        for name in row:
+            if name in self._names or len(self._names) < MOST_CSV_COLUMNS:
+                self._names[name] = None
+            elif len(self._others) < _MOST_TOLD:
+                self._others.add(name)
         self._rows.write(dumps(row) + b"\n")
 
     def pause(self) -> None:
