@@ -227,6 +227,89 @@ def test_a_group_shows_no_secret(field: str, value: str, more: tuple[tuple[str, 
     assert alert.document["kibana.alert.threshold_result"]["terms"][0]["value"] == value
 
 
+BODY = "kubernetes.audit.requestObject"
+RESOURCE = "kubernetes.audit.objectRef.resource"
+
+
+@pytest.mark.parametrize("body", [BODY, "kubernetes.audit.responseObject"])
+@pytest.mark.parametrize(
+    "place",
+    [
+        "spec.containers.env.value",  # beside `name: DB_PASSWORD`
+        "spec.containers.args",  # behind `--password`
+        "spec.template.spec.initContainers.command",
+        "spec.kubeletExtraArgs",
+        "value",  # beside `path: /spec/token`
+        "value.words",
+        "spec.template.data.motto",  # beside `kind: Secret`
+        "items.stringData.motto",
+        "spec.manifests.metadata.annotations.kubectl.kubernetes.io/last-applied-configuration",
+        "spec.extension.raw",
+        "spec.password.name",  # beside `text: hunter2`, all of it is masked
+    ],
+)
+def test_a_group_by_what_its_neighbours_would_mask_shows_no_secret(body: str, place: str) -> None:
+    field = f"{body}.{place}"
+    about = result(terms=((field, "hunter2"), (RESOURCE, "pods")))
+    suppression = folded(terms=about.terms)
+    made = threshold_rule(field, RESOURCE, rule_name_override=field)
+    alert = built(made, about=about, suppression=suppression)
+    assert b"hunter2" not in dumps(alert.document)
+    assert "hunter2" not in str(alert.reasons) + alert.rule_name
+    assert (RESOURCE, "pods") in alert.reasons
+    assert b"hunter2" in dumps(built(made, about=about, redacted=False).document)
+
+
+@pytest.mark.parametrize(
+    "field",
+    [
+        f"{BODY}.spec.containers.image",
+        f"{BODY}.spec.containers.env.name",
+        f"{BODY}.spec.containers.securityContext.capabilities.add",
+        f"{BODY}.metadata.name",
+        f"{BODY}.roleRef.name",
+        f"{BODY}.path",
+        "process.args",
+        "user.name",
+    ],
+)
+def test_a_group_by_anything_else_shows_its_value(field: str) -> None:
+    alert = built(threshold_rule(field), about=result(terms=((field, "plain"),)))
+    assert alert.document[field] == "plain"
+    assert alert.document["kibana.alert.threshold_result"]["terms"][0]["value"] == "plain"
+
+
+NEIGHBOURS: JsonObject = {
+    "spec": {
+        "containers": [
+            {
+                "env": [
+                    {"name": "DB_PASSWORD", "value": "hunter2"},
+                    {"name": "MODE", "value": "fast"},
+                ],
+                "args": ["--password", "hunter2", "--mode", "fast"],
+            }
+        ]
+    }
+}
+
+
+@pytest.mark.parametrize("place", ["env.value", "args"])
+def test_neighbours_mask_values_of_a_real_event_in_all_that_is_said_of_it(place: str) -> None:
+    field = f"{BODY}.spec.containers.{place}"
+    event = Event(event_data(1, requestObject=NEIGHBOURS))
+    suppression = folded(terms=((field, ("fast", "hunter2")),))
+    alert = built(
+        new_terms_rule(field), event, about=NewTerms(("hunter2",)), suppression=suppression
+    )
+    assert b"hunter2" not in dumps(alert.document)
+    assert "hunter2" not in str(alert.reasons)
+    assert alert.document["kibana.alert.new_terms"] == [MASK]
+    assert alert.document["kibana.alert.suppression.terms"][0]["value"] == ["fast", MASK]
+    alert = built(new_terms_rule(field), event, about=NewTerms(("fast",)))
+    assert alert.document["kibana.alert.new_terms"] == ["fast"]
+
+
 def test_a_group_that_says_it_is_no_secret_shows_its_data() -> None:
     terms = (
         ("kubernetes.audit.requestObject.data.motto", "carpe"),

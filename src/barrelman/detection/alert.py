@@ -168,7 +168,7 @@ class AlertBuilder:
         """Its event is made up of what the group's events have in common."""
         index = ",".join(self._rule.index or ())
         event = threshold_event(about, alert_id=raised.alert_id, index=index)
-        seen = self._seen(event, may_be_secret=True)
+        seen = self._seen(event, is_made_up=True)
         source = source_of(seen.shown, making.created) | originals_of(seen.shown, event)
         more = threshold_fields(about, seen)
         reasons: list[tuple[str, Scalar]] = [("events", about.count)]
@@ -295,11 +295,11 @@ class AlertBuilder:
             document["kibana.alert.rule.meta"] = meta | field
         return document
 
-    def _seen(self, event: Event, *, may_be_secret: bool = False) -> Seen:
+    def _seen(self, event: Event, *, is_made_up: bool = False) -> Seen:
         original = ecs_document(event)
         if not self._redacted:
             return Seen(original, original)
-        return Seen(original, redact(original, may_be_secret=may_be_secret))
+        return Seen(original, redact(original, is_made_up=is_made_up))
 
     def _reasons(self, event: Event, seen: Seen, making: _Making) -> list[tuple[str, Scalar]]:
         found = self._predicate.explain(event, now_ms=making.tick_ms)

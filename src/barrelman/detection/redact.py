@@ -85,6 +85,11 @@ _REFERENCES: Final = frozenset(
         "maxLength",
     }
 )
+# Ends of the names of lists that may be command lines.
+_ARGUMENTS: Final = (
+    *("args", "argv", "arguments", "command", "commands", "cmd", "entrypoint"),
+    *("flags", "opts", "options", "parameters", "params"),
+)
 # What says who did what to which object is evidence, whatever it looks like.
 _KEPT: Final = frozenset({"username", "objectRef", "verb", "image"})
 _KEPT_AT_ROOT: Final = frozenset({"user", "orchestrator", "related", "container"})
@@ -245,14 +250,20 @@ def _is_secret_flag(item: Any) -> bool:
     return _is_secret_name(name) or name.endswith("-token")
 
 
-def redact(document: JsonObject, *, may_be_secret: bool = False) -> JsonObject:
+def redact(document: JsonObject, *, is_made_up: bool = False) -> JsonObject:
     """A masked copy of an event's document; the document itself is not changed.
 
-    `may_be_secret`: of what it is about, it need not say; then what it does not say is a Secret.
+    `is_made_up`: it holds single fields under their dotted names. What stood beside them is not
+    known: masked is what it may have told to be secret.
     """
     copy: JsonObject = {}
     resources = _RESOURCE.values(document)
-    of_secret = "secrets" in resources or (may_be_secret and not resources)
+    of_secret = "secrets" in resources or (is_made_up and not resources)
+    if is_made_up:
+        document = {
+            name: MASK if value is not None and may_be_secret(name) else value
+            for name, value in document.items()
+        }
     todo: list[_Step] = [(document, copy, _context(of_secret=of_secret, at_root=True))]
     while todo:
         node, target, context = todo.pop()
@@ -267,6 +278,24 @@ def redact(document: JsonObject, *, may_be_secret: bool = False) -> JsonObject:
                 below = inner.below(key, value, node, is_secret=key.startswith(dotted))
             target[key] = _masked(value, below, todo)
     return copy
+
+
+def may_be_secret(name: str) -> bool:
+    """Whether a field's values are secrets or not by what stands beside them in a body: the name
+    of a variable, the path of a patch, the argument before, the kind of an object within."""
+    parts = name.split(".")
+    body = next((at for at, part in enumerate(parts) if part in _BODIES), None)
+    if body is None:
+        return False
+    steps = parts[body + 1 :]
+    if "value" in steps or any(map(_is_secret_name, steps[:-1])):
+        return True
+    # Whether the body itself is a Secret is known otherwise.
+    if not _SECRET_PARTS.isdisjoint(steps[1:]) or steps[1:][-1:] == ["raw"]:
+        return True
+    if name.endswith(_APPLIED) and steps[:2] != ["metadata", "annotations"]:
+        return True
+    return parts[-1].lower().endswith(_ARGUMENTS)
 
 
 def _extend(target: list[Any], node: list[Any], context: _Context, todo: list[_Step]) -> None:
