@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import random
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -221,6 +222,32 @@ def test_what_comes_late_gets_its_place(
     assert operator.capped == reference.capped
 
 
+@given(case=cases(with_past=False))
+@settings(deadline=None, max_examples=300)
+def test_many_at_once_are_as_many_one_by_one(case: tuple[Rule, int | None, list[Doc]]) -> None:
+    """And what is kept of them is enough for another operator."""
+    rule, cap, docs = case
+    schedule = schedule_of(rule)
+    operators = [NewTermsOperator(rule, runs=schedule, cap=cap) for _ in range(2)]
+    reference = Reference(rule, cap)
+    waiting = sorted(docs, key=lambda doc: doc.order)
+    found: list[list[Found]] = [[], []]
+    for tick in ticks_of(schedule, docs):
+        window = window_of(schedule, tick)
+        given = [doc for doc in waiting if doc.time_ms <= window.to_ms]
+        waiting = waiting[len(given) :]
+        reference.docs += given
+        for _, same in itertools.groupby(given, key=lambda doc: schedule.ticks(doc.time_ms)):
+            kept = operators[0].add_all([tuple(doc.item()) for doc in same])
+            for match in kept:
+                operators[1].add(Item(*match))
+        for rows, operator in zip(found, operators, strict=True):
+            rows += shown(window, operator.run(window))
+        reference.run(window)
+    assert found == [reference.found] * 2
+    assert [operator.capped for operator in operators] == [reference.capped] * 2
+
+
 # --- cases ---------------------------------------------------------------------------------------
 
 SIX = ("5m", "now-6m", "now", "now-1h")
@@ -332,7 +359,7 @@ def test_of_a_flood_only_what_may_be_alerted_is_held() -> None:
     operator, reference = NewTermsOperator(rule, runs=schedule, cap=3), Reference(rule, 3, docs)
     for doc in docs:
         operator.add(doc.item())
-    held = sum(first.item is not None for firsts in operator._firsts.values() for first in firsts)
+    held = sum(first.match is not None for firsts in operator._firsts.values() for first in firsts)
     assert held < 5_000, "of those of either stretch at most two thousand, and no more than came"
     found: list[Found] = []
     for tick in ticks_of(schedule, docs):

@@ -49,6 +49,13 @@ class Item(NamedTuple):
     """The values of the fields that the rule suppresses by; None where it does not."""
     payload: bytes
     """The event, packed (`match.pack`); empty where the operator was not to need it."""
+    is_past: bool = False
+    """It lies before what is scanned."""
+
+
+Fields: TypeAlias = tuple[int, int, int, str, Operand, tuple[GroupValue, ...] | None, bytes, bool]
+"""Those of an item, as a plain tuple: sooner made, and of no concern to the garbage collector. They
+sort by the first three."""
 
 
 @frozen
@@ -156,6 +163,24 @@ class Operator(Protocol):
 
     def run(self, window: Window) -> list[Finding]:
         """What comes of the next run, in the order in which its alerts are to be written."""
+
+
+@runtime_checkable
+class Bulk(Operator, Protocol):
+    """An operator that takes many matches sooner than each by itself."""
+
+    def add_all(self, matches: list[Fields]) -> list[Fields]:
+        """Adds matches in the order of their times, all read by the same runs. Gives them as they
+        must be kept to be added to another operator: without events that none will need."""
+
+
+def add_all(operator: Operator, matches: list[Fields]) -> list[Fields]:
+    """As `Bulk` does it, to any operator."""
+    if isinstance(operator, Bulk):
+        return operator.add_all(matches)
+    for match in matches:
+        operator.add(Item(*match))
+    return matches
 
 
 @runtime_checkable

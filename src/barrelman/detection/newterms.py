@@ -12,9 +12,17 @@ import heapq
 from collections import deque
 from collections.abc import Callable, Sequence
 from operator import attrgetter
-from typing import TYPE_CHECKING, Any, Final, TypeAlias
+from typing import TYPE_CHECKING, Any, Final
 
-from barrelman.detection.finding import MOST_LIVE, Finding, Item, NewTerms, Operand, Window
+from barrelman.detection.finding import (
+    MOST_LIVE,
+    Fields,
+    Finding,
+    Item,
+    NewTerms,
+    Operand,
+    Window,
+)
 from barrelman.engine.decode import dumps
 from barrelman.engine.reading import Combination, combinations_of
 from barrelman.engine.terms import composite_order, term_reader
@@ -27,8 +35,6 @@ from barrelman.rules.rule import Rule
 
 if TYPE_CHECKING:
     from barrelman.detection.runs import Runs
-
-_Order: TypeAlias = tuple[int, int, int]
 
 _NEVER_MS: Final = -(1 << 62)
 _ALWAYS_MS: Final = _NEVER_MS + 1
@@ -76,20 +82,42 @@ class NewTermsOperator:
         self._open: dict[_First, None] = {}
         """Those that may still be alerted."""
         self._settled: deque[_First] = deque()
-        self._rivals: dict[tuple[int, int], list[_First]] = {}
+        self._rivals: dict[tuple[int, int], _Rivals] = {}
         """By the runs that can alert them."""
         self._limit = min(_FEW_HELD, most_live)
         self._history_ms = _NEVER_MS
 
     def remember(self, values: Sequence[Scalar], last_ms: int) -> None:
         """A combination that came before, and when it did last."""
-        self._note(tuple(values), (last_ms * 1000, 0, 0), None)
+        self._note(tuple(values), (last_ms * 1000, 0, 0, "", (), None, b"", True))
 
     def add(self, item: Item) -> None:
-        order = _order_of(item)
-        event = item if item.payload else None
         for terms in item.operand:
-            self._note(terms, order, event)
+            self._note(terms, item)
+
+    def add_all(self, matches: list[Fields]) -> list[Fields]:
+        """Of those whose combinations are all known to every run, none needs the event."""
+        kept: list[Fields] = []
+        known = self._last_ms
+        low_ms, high_ms, reach_ms = 0, -1, 0
+        for match in matches:
+            time_us, timestamp_us, number, _, operand, _, _, _ = match
+            time_ms = time_us // 1000
+            if not low_ms <= time_ms <= high_ms:
+                reach_ms = self._reach.of(time_ms)
+                low_ms, high_ms = self._reach.low_ms, self._reach.high_ms
+            is_known = True
+            for terms in operand:
+                if reach_ms <= known.get(terms, _NEVER_MS) < time_ms:
+                    known[terms] = time_ms
+                    continue
+                is_known = False
+                self._note(terms, match)
+                known = self._last_ms
+            if is_known:
+                match = time_us, timestamp_us, number, "", operand, None, b"", False
+            kept.append(match)
+        return kept
 
     def run(self, window: Window) -> list[Finding]:
         from_ms, to_ms = window.from_ms, window.to_ms
@@ -104,7 +132,9 @@ class NewTermsOperator:
             chosen = sorted(new, key=_KEY)
         else:
             chosen = heapq.nsmallest(self._cap, new, key=_KEY)
-        findings = [_finding(first, first.item) for first in chosen if first.item is not None]
+        findings = [
+            _finding(first, Item(*first.match)) for first in chosen if first.match is not None
+        ]
         for first in chosen:
             self.capped -= first.was_cut
             self._settle(first)
@@ -115,25 +145,31 @@ class NewTermsOperator:
         self._leave(from_ms)
         return findings
 
-    def _note(self, terms: Combination, order: _Order, item: Item | None) -> None:
-        time_ms = order[0] // 1000
+    def _note(self, terms: Combination, match: Fields) -> None:
+        time_ms = match[0] // 1000
         before_ms = self._last_ms.get(terms, _NEVER_MS)
         if before_ms >= time_ms:
             if terms in self._firsts:
-                self._insert(terms, order, item)
+                self._insert(terms, match)
             return
-        if item is not None and before_ms < self._reach.of(time_ms):
-            self._firsts.setdefault(terms, []).append(self._make(terms, item, before_ms))
+        if match[6] and before_ms < self._reach.of(time_ms):
+            first = self._make(terms, match, before_ms)
+            firsts = self._firsts.get(terms)
+            if firsts is None:
+                self._firsts[terms] = [first]
+            else:
+                firsts.append(first)
         if before_ms == _NEVER_MS and len(self._last_ms) >= self._limit:
             self._prune()
         self._last_ms[terms] = time_ms
 
-    def _insert(self, terms: Combination, order: _Order, item: Item | None) -> None:
+    def _insert(self, terms: Combination, match: Fields) -> None:
         """An event that is not later than the combination's last one, and may be the first.
 
         Behind one with a near predecessor it is none: so is its own, as none lies between.
         """
         firsts = self._firsts[terms]
+        order = match[:3]
         time_ms = order[0] // 1000
         for place, following in enumerate(firsts):
             if following.order <= order:
@@ -141,41 +177,45 @@ class NewTermsOperator:
             before_ms = following.before_ms
             if before_ms < time_ms:
                 following.before_ms = time_ms
-                if item is not None and before_ms < self._reach.of(time_ms):
-                    firsts.insert(place, self._make(terms, item, before_ms))
+                if match[6] and before_ms < self._reach.of(time_ms):
+                    firsts.insert(place, self._make(terms, match, before_ms))
             return
 
-    def _make(self, terms: Combination, item: Item, before_ms: int) -> _First:
-        first = _First(terms, item, before_ms, self._order(terms))
-        self._open[first] = None
-        if not self._reach.reads(first.time_ms):
-            self._settle(first)  # what comes late and before it may be the first that is read
-        elif self._cap is not None:
-            self._compete(first, self._cap)
+    def _make(self, terms: Combination, match: Fields, before_ms: int) -> _First:
+        first = _First(terms, match, before_ms, self._order(terms))
+        # One that no run reads is held as well: what comes late and before it may be the first
+        # that is read.
+        if self._reach.reads(first.time_ms) and self._competes(first):
+            self._open[first] = None
+        else:
+            first.match = None
+            self._settled.append(first)
         return first
 
-    def _compete(self, first: _First, cap: int) -> None:
-        """Lets go of candidates that cannot get a place.
+    def _competes(self, first: _First) -> bool:
+        """Whether a candidate may get a place; lets go of others that cannot.
 
         Of those that the same runs can alert, any run takes the lower before the higher: at most
         (runs x cap) of them are ever alerted, the lowest.
         """
+        if self._cap is None:
+            return True
         runs = self._reach.eligible(first.time_ms, first.before_ms)
-        rivals = self._rivals.setdefault(runs, [])
-        rivals.append(first)
-        most = cap * (runs[1] - runs[0] + 1)
-        if len(rivals) < 2 * max(most, _FEW_CANDIDATES):
-            return
-        rivals.sort(key=_KEY)
-        for each in rivals[most:]:
+        rivals = self._rivals.get(runs)
+        if rivals is None:
+            rivals = self._rivals[runs] = _Rivals(self._cap * (runs[1] - runs[0] + 1))
+        if rivals.bar is not None and first.key >= rivals.bar:
+            self.capped += 1
+            return False
+        for each in rivals.add(first):
             if each in self._open:
                 self.capped += not each.was_cut
                 self._settle(each)
-        del rivals[most:]
+        return True
 
     def _settle(self, first: _First) -> None:
         del self._open[first]
-        first.item = None
+        first.match = None
         self._settled.append(first)
 
     def _leave(self, from_ms: int) -> None:
@@ -187,7 +227,7 @@ class NewTermsOperator:
             firsts.remove(first)
             if not firsts:
                 del self._firsts[first.terms]
-        for runs in [runs for runs, rivals in self._rivals.items() if _are_over(rivals, from_ms)]:
+        for runs in [runs for runs, each in self._rivals.items() if each.are_over(from_ms)]:
             del self._rivals[runs]
 
     def _prune(self) -> None:
@@ -234,20 +274,46 @@ class SeenTerms:
 class _First:
     """An event that may be the first of its combination in some run."""
 
-    __slots__ = ("before_ms", "item", "key", "order", "terms", "time_ms", "was_cut")
+    __slots__ = ("before_ms", "key", "match", "order", "terms", "time_ms", "was_cut")
 
     def __init__(
-        self, terms: Combination, item: Item, before_ms: int, key: tuple[Any, ...]
+        self, terms: Combination, match: Fields, before_ms: int, key: tuple[Any, ...]
     ) -> None:
         self.terms = terms
-        self.item: Item | None = item
+        self.match: Fields | None = match
         """None once no run will alert it."""
-        self.time_ms = item.time_us // 1000
-        self.order = _order_of(item)
+        self.time_ms = match[0] // 1000
+        self.order = match[:3]
         self.before_ms = before_ms
         """When the combination came last before."""
         self.key = key
         self.was_cut = False
+
+
+class _Rivals:
+    """Candidates of the same runs, of which at most so many will be alerted: the lowest."""
+
+    def __init__(self, most: int) -> None:
+        self.bar: tuple[Any, ...] | None = None
+        """As many as may be alerted are known to be lower than this."""
+        self._most = most
+        self._firsts: list[_First] = []
+
+    def add(self, first: _First) -> list[_First]:
+        """Gives those that turn out to be too many."""
+        firsts, most = self._firsts, self._most
+        firsts.append(first)
+        if len(firsts) < 2 * max(most, _FEW_CANDIDATES):
+            return []
+        firsts.sort(key=_KEY)
+        left = firsts[most:]
+        del firsts[most:]
+        self.bar = left[0].key
+        return left
+
+    def are_over(self, from_ms: int) -> bool:
+        """Whether no window that begins there reads one of them."""
+        return all(first.time_ms <= from_ms for first in reversed(self._firsts))
 
 
 class _Reach:
@@ -256,29 +322,30 @@ class _Reach:
     def __init__(self, history_start: DateMath, runs: Runs) -> None:
         self._history_start = history_start
         self._runs = runs
-        self._low_ms = 0
-        self._high_ms = -1
+        self.low_ms = 0
+        self.high_ms = -1
+        """What was said of one time holds from here to there."""
         self._reach_ms = _NEVER_MS
-        self._is_read = False
+        self._read_by = 0, -1
 
     def of(self, time_ms: int) -> int:
         """Where the history begins of the last run that begins before that time."""
-        if not self._low_ms <= time_ms <= self._high_ms:
-            first, last = self._runs_of(time_ms)
-            from_ms, to_ms = self._runs.window_ms(last)
-            next_from_ms = self._runs.window_ms(last + 1)[0]
-            self._is_read = first <= last
-            self._reach_ms = self.history_ms(from_ms, to_ms)
-            self._low_ms = time_ms
-            self._high_ms = max(
-                time_ms, min(to_ms, next_from_ms) if self._is_read else next_from_ms
-            )
+        if not self.low_ms <= time_ms <= self.high_ms:
+            # Those that read the event, and begin before it.
+            first, last = self._runs.ticks(time_ms)[0], self._runs.ticks(time_ms - 1)[1]
+            self._reach_ms = self.history_ms(*self._runs.window_ms(last))
+            self._read_by = first, last
+            self.low_ms = time_ms
+            self.high_ms = self._runs.window_ms(last + 1)[0]
+            if first <= last:
+                self.high_ms = min(self.high_ms, self._runs.window_ms(first)[1])
+            self.high_ms = max(time_ms, self.high_ms)
         return self._reach_ms
 
     def reads(self, time_ms: int) -> bool:
         """Whether a run may find an event of that time new."""
         self.of(time_ms)
-        return self._is_read
+        return self._read_by[0] <= self._read_by[1]
 
     def history_ms(self, from_ms: int, to_ms: int) -> int:
         """Where a run's history begins; it ends with `from`, which belongs to it."""
@@ -289,10 +356,11 @@ class _Reach:
 
     def eligible(self, time_ms: int, before_ms: int) -> tuple[int, int]:
         """First and last run that can find an event new that has such a predecessor."""
-        first, last = self._runs_of(time_ms)
+        self.of(time_ms)
         if before_ms == _NEVER_MS:
-            return first, last
-        low, high = first, last
+            return self._read_by
+        low, high = self._read_by
+        last = high
         while low < high:
             middle = (low + high) // 2
             if self.history_ms(*self._runs.window_ms(middle)) > before_ms:
@@ -301,20 +369,8 @@ class _Reach:
                 low = middle + 1
         return low, last
 
-    def _runs_of(self, time_ms: int) -> tuple[int, int]:
-        """Those that read the event, and begin before it."""
-        return self._runs.ticks(time_ms)[0], self._runs.ticks(time_ms - 1)[1]
-
 
 _KEY: Final = attrgetter("key")
-
-
-def _order_of(item: Item) -> _Order:
-    return item.time_us, item.timestamp_us, item.number
-
-
-def _are_over(rivals: list[_First], from_ms: int) -> bool:
-    return all(first.time_ms <= from_ms for first in reversed(rivals))
 
 
 def _finding(first: _First, item: Item) -> Finding:

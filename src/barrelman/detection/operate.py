@@ -7,25 +7,33 @@ it finds is kept back; if an older match comes after all, it begins anew with wh
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Callable, Iterable, Iterator
-from operator import itemgetter
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 from barrelman.detection.counts import RuleCounts
-from barrelman.detection.finding import Finding, Holding, Item, Window, pack_finding
-from barrelman.detection.match import Operated, Operation, RulePlan, size_bytes
+from barrelman.detection.finding import (
+    Fields,
+    Finding,
+    Holding,
+    Item,
+    Window,
+    add_all,
+    pack_finding,
+)
+from barrelman.detection.match import Operated, Operation, RulePlan
 from barrelman.detection.panes import PaneMarks
 from barrelman.detection.spill import Record, Sorter
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-_Key = tuple[int, int, int, bool]
-"""Time, own time, number; whether it is a match of the past. The former three sort."""
 _FIRST_KEY: Final = (float("-inf"),)
+# Matches that wait for older ones, before an operator is given them early.
 _MOST_AHEAD: Final = 4096
-_new: Final = tuple.__new__
 _LEAST_AHEAD: Final = 128
+# Of a match that is held, beside its event and what each record takes: about what its values do.
+_VALUES_BYTES: Final = 200
 
 
 class OperationRuns:
@@ -55,13 +63,14 @@ class OperationRuns:
         self._counts = counts
         self._make = operation.make
         self._needs_event = None if operation.sparing is None else operation.sparing()
-        self._new_sorter: Callable[[], Sorter] = lambda: Sorter(
-            memory_bytes=memory_bytes // share, folder=folder
-        )
-        self._waiting = self._new_sorter()
-        self._ahead = max(_MOST_AHEAD // share, _LEAST_AHEAD)
-        self._found = self._new_sorter()
-        self._early: list[Record] | None = [] if is_early else None
+        memory_bytes //= share
+        self._waiting = Sorter(memory_bytes=memory_bytes, folder=folder, key=None)
+        self._found = Sorter(memory_bytes=memory_bytes, folder=folder)
+        self._early: list[Fields] | None = [] if is_early else None
+        """The last matches, which wait for none but the operator."""
+        self._early_bytes = 0
+        self._most_early = 2 * max(_MOST_AHEAD // share, _LEAST_AHEAD)
+        self._most_early_bytes = memory_bytes // 2
         self.floor: int | None = None
         """First tick of a run that was not over at the last watermark."""
         self._begin()
@@ -87,21 +96,22 @@ class OperationRuns:
 
     def put(self, time_us: int, timestamp_us: int, number: int, payload: Operated) -> None:
         """The next match of the log."""
-        if self._needs_event is not None and not self._needs_event(payload[1], time_us // 1000):
-            payload = *payload[:3], b""
-        record = (time_us, timestamp_us, number, False), payload
-        self._waiting.hold(record, size_bytes(payload))
+        identity, operand, groups, event = payload
         early = self._early
         if early is not None:
-            early.append(record)
-            if len(early) >= 2 * self._ahead:
-                self._give_early(self._ahead)
+            early.append((time_us, timestamp_us, number, identity, operand, groups, event, False))
+            self._early_bytes += len(event)
+            if len(early) >= self._most_early or self._early_bytes > self._most_early_bytes:
+                self._give_early((len(early) + 1) // 2)
+            return
+        if self._needs_event is not None and not self._needs_event(operand, time_us // 1000):
+            event = b""
+        self._hold((time_us, timestamp_us, number, identity, operand, groups, event, False))
 
     def put_past(self, time_us: int, timestamp_us: int, number: int, payload: Operated) -> None:
         """A match of the past: it alerts in no run."""
         self._stop_early()
-        key = time_us, timestamp_us, number, True
-        self._waiting.add(key, payload, size_bytes=size_bytes(payload))
+        self._hold((time_us, timestamp_us, number, *payload, True))
 
     def settle(
         self,
@@ -116,54 +126,65 @@ class OperationRuns:
         """
         if watermark_ms is not None or bounds_us is not None:
             self._stop_early()
-        early = self._early
-        if early is not None:
-            self._give_early(len(early))
+        if self._early is not None:
+            self._give_early(len(self._early))
         if self._early is not None:
             self._waiting.clear()
         self._watermark_ms = watermark_ms
-        for key, payload in self._waiting.drain():
-            if not self._take(key, payload, bounds_us, is_known):
-                self._waiting.add(key, payload, size_bytes=size_bytes(payload))
+        for match in self._waiting.drain():
+            if not self._take(match, bounds_us, is_known):
+                self._hold(match)
         self._end()
 
     def found(self) -> Iterator[Record]:
         """What was found since it was last asked: packed findings, by run and age."""
         return self._found.drain()
 
+    def _hold(self, match: Fields) -> None:
+        self._waiting.hold(match, _VALUES_BYTES + len(match[6]))
+
+    def _hold_all(self, matches: list[Fields]) -> None:
+        events_bytes = sum([len(match[6]) for match in matches])
+        self._waiting.hold_all(matches, _VALUES_BYTES * len(matches) + events_bytes)
+
     # --- early ---
 
     def _give_early(self, number: int) -> None:
         early = self._early
         assert early is not None
-        early.sort(key=itemgetter(0))
-        if early and early[0][0] < self._last_key:
+        early.sort()
+        if early and early[0] < self._last_key:
             self._stop_early()
             return
         given, self._early = early[:number], early[number:]
-        add, low_ms, high_ms = self._operator.add, 0, -1
-        for (time_us, timestamp_us, number, _), payload in given:
-            if low_ms <= time_us // 1000 <= high_ms:
+        self._early_bytes = sum([len(match[6]) for match in self._early])
+        at = 0
+        while at < len(given):
+            self._feed(given[at])
+            self._hold(given[at])
+            at += 1
+            calm_ms = self._calm_until_ms()
+            if calm_ms is not None:
                 # As `_feed` does it, where no run ends or begins: this is the path of most.
-                add(_new(Item, (time_us, timestamp_us, number, *payload)))
-                continue
-            self._feed(time_us, timestamp_us, number, payload)
-            low_ms, high_ms = self._calm_ms()
+                end = bisect_left(given, ((calm_ms + 1) * 1000,), at)
+                self._hold_all(add_all(self._operator, given[at:end]))
+                at = end
         if given:
-            self._last_key = given[-1][0]
+            self._last_key = given[-1][:3]
 
-    def _calm_ms(self) -> tuple[int, int]:
-        """From when to when matches are read by the very runs that read the last one."""
+    def _calm_until_ms(self) -> int | None:
+        """Until when matches are read by the very runs that read the last one."""
         marks = self._marks
         if not self._is_running or marks.mark is None or marks.mark[1] < (self._next or 0):
-            return 0, -1
+            return None
         if self._ends_ms is None:
             self._ends_ms = self._schedule.window_ms(self._next or 0)[1]
-        return marks.low_ms, min(marks.high_ms, self._ends_ms)
+        return min(marks.high_ms, self._ends_ms)
 
     def _stop_early(self) -> None:
         """The log is not in order: what was found so far is forgotten."""
         if self._early is not None:
+            self._hold_all(self._early)
             self._early = None
             self._begin()
 
@@ -171,30 +192,29 @@ class OperationRuns:
 
     def _take(
         self,
-        key: tuple[Any, ...],
-        payload: Operated,
+        match: Fields,
         bounds_us: tuple[int | None, int | None] | None,
         is_known: Callable[[str], bool],
     ) -> bool:
         """False where an older match may still come."""
-        time_us, timestamp_us, number, is_past = key
+        time_us, timestamp_us, _, identity, *_, is_past = match
         if is_past:
-            if not is_known(payload[0]):
-                self._remember(time_us, timestamp_us, number, payload)
+            if not is_known(identity):
+                self._remember(match)
             return True
         if bounds_us is not None and not within(timestamp_us, bounds_us):
             self._counts.outside += 1
             if self.looks_back and timestamp_us < (bounds_us[0] or 0):
                 self._counts.history += 1
-                self._remember(time_us, timestamp_us, number, payload)
+                self._remember(match)
             return True
         if self._watermark_ms is not None and time_us // 1000 > self._watermark_ms:
             return False
-        self._feed(time_us, timestamp_us, number, payload)
+        self._feed(match)
         return True
 
-    def _feed(self, time_us: int, timestamp_us: int, number: int, payload: Operated) -> None:
-        time_ms = time_us // 1000
+    def _feed(self, match: Fields) -> None:
+        time_ms = match[0] // 1000
         if self._ends_ms is None or self._ends_ms < time_ms:
             self._run_before(time_ms)
         marks = self._marks
@@ -210,7 +230,7 @@ class OperationRuns:
         elif marks.mark[1] < (self._next or 0):
             self._late += 1  # it is for the next run
             self._last = max(self._last or 0, self._next or 0)
-        self._operator.add(Item(time_us, timestamp_us, number, *payload))
+        self._operator.add(Item(*match))
 
     def _note_runs(self, mark: tuple[int, int] | None) -> None:
         if mark is None:
@@ -221,11 +241,10 @@ class OperationRuns:
             self._ends_ms = None
         self._last = last if self._last is None else max(self._last, last)
 
-    def _remember(self, time_us: int, timestamp_us: int, number: int, payload: Operated) -> None:
+    def _remember(self, match: Fields) -> None:
         if self.looks_back:
-            self._run_before(time_us // 1000)
-            identity, operand, groups, _ = payload
-            self._operator.add(Item(time_us, timestamp_us, number, identity, operand, groups, b""))
+            self._run_before(match[0] // 1000)
+            self._operator.add(Item(*match)._replace(payload=b""))
 
     def _end(self) -> None:
         watermark_ms = self._watermark_ms

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import marshal
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from operator import itemgetter
@@ -13,7 +13,7 @@ from typing import IO, TYPE_CHECKING, Any, Final
 if TYPE_CHECKING:
     from pathlib import Path
 
-Record = tuple[tuple[Any, ...], Any]
+Record = tuple[Any, ...]
 """A key, and what is sorted by it: of both, what `marshal` takes. Keys must be unique, or their
 order does not matter."""
 
@@ -33,22 +33,35 @@ class Sorter:
     """
 
     def __init__(
-        self, *, memory_bytes: int = DEFAULT_MEMORY_BYTES, folder: Path | None = None
+        self,
+        *,
+        memory_bytes: int = DEFAULT_MEMORY_BYTES,
+        folder: Path | None = None,
+        key: Callable[[Any], Any] | None = itemgetter(0),
     ) -> None:
+        """`key` None: records are flat, and sort by themselves."""
         self._memory_bytes = memory_bytes
         self._folder = folder
+        self._key = key
         self._records: list[Record] = []
         self._held_bytes = 0
-        self._disk = _Disk(folder)
+        self._disk = _Disk(folder, key)
 
     def add(self, key: tuple[Any, ...], payload: Any, *, size_bytes: int | None = None) -> None:
         """`size_bytes` is to be given of a payload that is not bytes."""
         self.hold((key, payload), len(payload) if size_bytes is None else size_bytes)
 
     def hold(self, record: Record, size_bytes: int) -> None:
-        """As `add`, of a record that somebody else holds as well."""
+        """As `add`, of a whole record."""
         self._records.append(record)
         self._held_bytes += size_bytes + _RECORD_OVERHEAD_BYTES
+        if self._held_bytes > self._memory_bytes:
+            self._spill()
+
+    def hold_all(self, records: Sequence[Record], size_bytes: int) -> None:
+        """As `hold`, of many; the size is that of all of them."""
+        self._records += records
+        self._held_bytes += size_bytes + _RECORD_OVERHEAD_BYTES * len(records)
         if self._held_bytes > self._memory_bytes:
             self._spill()
 
@@ -59,18 +72,18 @@ class Sorter:
     def drain(self) -> Iterator[Record]:
         """Every record in order; the sorter is empty, and may be filled again, at once."""
         records, disk = self._records, self._disk
-        self._records, self._held_bytes, self._disk = [], 0, _Disk(self._folder)
-        records.sort(key=itemgetter(0))
+        self._records, self._held_bytes, self._disk = [], 0, _Disk(self._folder, self._key)
+        records.sort(key=self._key)
         return disk.drain(records) if disk.runs else iter(records)
 
     def clear(self) -> None:
         """Lets go of every record."""
         self._records, self._held_bytes = [], 0
         self._disk.close()
-        self._disk = _Disk(self._folder)
+        self._disk = _Disk(self._folder, self._key)
 
     def _spill(self) -> None:
-        self._records.sort(key=itemgetter(0))
+        self._records.sort(key=self._key)
         self._disk.write(self._records)
         self._records, self._held_bytes = [], 0
 
@@ -88,8 +101,10 @@ class _Run:
 class _Disk:
     """Runs of one sorter, one behind the other in a file of its own."""
 
-    def __init__(self, folder: Path | None) -> None:
+    def __init__(self, folder: Path | None, key: Callable[[Any], Any] | None) -> None:
         self._folder = folder
+        self._key = key
+        self._key_of = key or _itself
         self._file: IO[bytes] | None = None
         self.runs: list[_Run] = []
 
@@ -99,7 +114,8 @@ class _Disk:
             first, last = min(run.first for run in self.runs), max(run.last for run in self.runs)
             # What it replaces stays in the file until all is read.
             self.runs = [_Run(first, last, *self._append(self._merged([])))]
-        self.runs.append(_Run(records[0][0], records[-1][0], *self._append(iter(records))))
+        ends = self._key_of(records[0]), self._key_of(records[-1])
+        self.runs.append(_Run(*ends, *self._append(iter(records))))
 
     def drain(self, records: list[Record]) -> Iterator[Record]:
         """All runs and these sorted records in order; the file is gone when that ends."""
@@ -133,7 +149,7 @@ class _Disk:
             if len(group) == 1:
                 yield from group[0]
             else:
-                yield from merge(*group, key=itemgetter(0))
+                yield from merge(*group, key=self._key)
 
     def _overlapping(self, records: list[Record]) -> Iterator[list[Iterable[Record]]]:
         """Groups of sources, each of which begins behind the end of the group before it."""
@@ -141,7 +157,7 @@ class _Disk:
             (run.first, run.last, self._read(run)) for run in self.runs
         ]
         if records:
-            found.append((records[0][0], records[-1][0], records))
+            found.append((self._key_of(records[0]), self._key_of(records[-1]), records))
         found.sort(key=itemgetter(0))
         group: list[Iterable[Record]] = []
         end: tuple[Any, ...] = ()
@@ -162,3 +178,7 @@ class _Disk:
             batch = marshal.load(file)  # our own file, unlinked since it was made
             at = file.tell()
             yield from batch
+
+
+def _itself(record: Record) -> Record:
+    return record

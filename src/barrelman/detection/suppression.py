@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from barrelman.detection.finding import (
+    Fields,
     Finding,
     GroupValue,
     Item,
@@ -18,6 +19,7 @@ from barrelman.detection.finding import (
     Suppression,
     ThresholdResult,
     Window,
+    add_all,
 )
 from barrelman.detection.groups import Groups, groups_of, instance_id, lacks_value
 from barrelman.detection.standing import Standing
@@ -79,6 +81,9 @@ class Suppressor:
 
     def add(self, item: Item) -> None:
         self.inner.add(item)
+
+    def add_all(self, matches: list[Fields]) -> list[Fields]:
+        return add_all(self.inner, matches)
 
     def run(self, window: Window) -> list[Finding]:
         tick_ms = window.tick_ms
