@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Iterator
 from typing import Any
 
@@ -357,6 +358,52 @@ def test_too_many_open_ends_are_let_go() -> None:
     assert machine.evicted > 0
     assert not found[0].holds()
     assert found[-1].holds()
+
+
+class Thing:
+    """An event that can be looked for in memory."""
+
+
+@pytest.mark.parametrize("keys", [1, 100, 50_000])
+def test_open_ends_are_held_no_longer_than_their_span(keys: int) -> None:
+    machine = SequenceMachine(stages_of("A !B", maxspan_ms=1000))
+    alive: weakref.WeakSet[Thing] = weakref.WeakSet()
+    most = 0
+    for number in range(50_000):
+        thing = Thing()
+        alive.add(thing)
+        machine.feed(number * 1000, ((0, (number % keys,)),), thing)
+        if not number % 1000:
+            most = max(most, len(alive))
+    assert most < 10_000
+    assert machine.evicted == 0
+    machine.expire(50_000_000)
+    del thing
+    assert not alive
+
+
+def test_few_keys_hold_no_more_open_ends_than_many() -> None:
+    machine = SequenceMachine(stages_of("A !B", maxspan_ms=10**9), most=5000)
+    alive: weakref.WeakSet[Thing] = weakref.WeakSet()
+    for number in range(20_000):
+        thing = Thing()
+        alive.add(thing)
+        machine.feed(number, ((0, (number % 3,)),), thing)
+    assert len(alive) < 5000 + 1024
+    assert machine.evicted == 20_000 - len(alive)
+    machine.expire(20_000)
+    del thing
+    assert not alive
+
+
+def test_what_is_expired_is_no_longer_open_and_the_rest_is() -> None:
+    machine = SequenceMachine(stages_of("A !B", maxspan_ms=10**9))
+    (first,) = machine.feed(1, ((0, ("x",)),), None)
+    (second,) = machine.feed(2, ((0, ("y",)),), None)
+    (third,) = machine.feed(3, ((0, ("x",)),), None)
+    machine.expire(3)
+    machine.feed(4, ((1, ("x",)), (1, ("y",))), None)
+    assert [each.trailing_ms for each in (first, second, third)] == [4, None, 4]
 
 
 def test_expire_lets_go_of_what_ended_before() -> None:

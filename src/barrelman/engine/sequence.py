@@ -136,8 +136,10 @@ class SequenceMachine:
             stage: {} for stage in plan.remembered
         }
         """Of a `![ ]` and a key: position and time of the last event that it forbids."""
-        self._open: dict[Key, list[Completed]] = {}
-        """Those that end with `![ ]` and are not settled."""
+        self._open: dict[Key, deque[Completed]] = {}
+        """Those that end with `![ ]` and are not settled, keys in the order of the last ones. Of a
+        key, none began before the one before it."""
+        self._count_open = 0
         self._position = 0
         self._sweep_at = _FEW
 
@@ -185,10 +187,18 @@ class SequenceMachine:
             _drop_oldest(waiting, lambda partial: partial[2] < before_ms)
         for blocked in self._blocked.values():
             _drop_oldest(blocked, lambda event: event[1] < before_ms)
+        old = []
+        for key, found in self._open.items():
+            if found[-1].last_ms >= before_ms:
+                break
+            old.append(key)
+        for key in old:
+            self._count_open -= len(self._open.pop(key))
 
     def finish(self) -> None:
         """No more events come: what is open is settled."""
         self._open.clear()
+        self._count_open = 0
 
     def _leading_ms(self, key: Key) -> int | None:
         """When the last event came that may not come before the first."""
@@ -215,7 +225,11 @@ class SequenceMachine:
             items = tuple(None if step is None else items[step] for step in layout)
         found = Completed(key, items, first_ms, at_ms, here, self._edges, leading_ms)
         if self._trailing:
-            self._open.setdefault(key, []).append(found)
+            still_open = self._open.pop(key, None) or deque()
+            self._drop_settled(still_open, at_ms)
+            still_open.append(found)
+            self._open[key] = still_open
+            self._count_open += 1
         return found
 
     def _meet_other(self, stage: int, key: Key, at_ms: int, here: int) -> None:
@@ -227,14 +241,12 @@ class SequenceMachine:
                     del waiting[key]
             return
         if stage in self._trailing:
-            still_open = []
-            for found in self._open.pop(key, ()):
-                if found.position == here:
-                    still_open.append(found)
-                else:
-                    found.trailing_ms = at_ms
-            if still_open:
-                self._open[key] = still_open
+            still_open = self._open.get(key)
+            while still_open and still_open[0].position != here:
+                still_open.popleft().trailing_ms = at_ms
+                self._count_open -= 1
+            if still_open is not None and not still_open:
+                del self._open[key]
             return
         blocked = self._blocked[stage]
         blocked.pop(key, None)
@@ -244,7 +256,7 @@ class SequenceMachine:
 
     def _keep_bounds(self, at_ms: int) -> None:
         """Now and then: what can lead to nothing any more goes, and so does what is too much."""
-        if self.live + len(self._open) < self._sweep_at:
+        if self.live + self._count_open < self._sweep_at:
             return
         span_ms = self._span_ms
         if span_ms is not None:
@@ -255,14 +267,19 @@ class SequenceMachine:
             for blocked in self._blocked.values():
                 _drop_oldest(blocked, lambda event: event[1] < before_ms)
             for key, found in list(self._open.items()):
-                self._open[key] = [each for each in found if not each.is_settled(at_ms)]
-                if not self._open[key]:
+                self._drop_settled(found, at_ms)
+                if not found:
                     del self._open[key]
         if self.live > self._most:
             self._evict()
-        self._close_oldest(sum(map(len, self._open.values())) - self._most)
-        held = self.live + len(self._open)
+        self._close_oldest(self._count_open - self._most)
+        held = self.live + self._count_open
         self._sweep_at = min(self._most, max(_FEW, 2 * held))
+
+    def _drop_settled(self, found: deque[Completed], at_ms: int) -> None:
+        while found and found[0].is_settled(at_ms):
+            found.popleft()
+            self._count_open -= 1
 
     def _evict(self) -> None:
         """The oldest make room: a sixteenth of all at once."""
@@ -280,13 +297,16 @@ class SequenceMachine:
 
     def _close_oldest(self, excess: int) -> None:
         """Of so many sequences whose end is not known yet it is not known for ever."""
-        for key in list(self._open) if excess > 0 else ():
-            for found in self._open.pop(key):
-                found.trailing_ms = found.last_ms
+        while excess > 0:
+            key, found = next(iter(self._open.items()))
+            while found and excess > 0:
+                oldest = found.popleft()
+                oldest.trailing_ms = oldest.last_ms
+                self._count_open -= 1
                 self.evicted += 1
                 excess -= 1
-            if excess <= 0:
-                return
+            if not found:
+                del self._open[key]
 
 
 class _Plan:
