@@ -167,7 +167,7 @@ def in_order(shown: list[tuple[Any, ...]]) -> list[str]:
     st.sampled_from(["suppress", "doNotSuppress"]),
     st.sampled_from([0, 7]),
 )
-@settings(max_examples=500)
+@settings(max_examples=200)
 def test_runs_fold_as_an_aggregation_of_each_window_would(
     drawn: tuple[int, list[Item]],
     runs: list[Window],
@@ -195,7 +195,7 @@ def test_runs_fold_as_an_aggregation_of_each_window_would(
 
 
 @given(items(fields=1), windows(), st.sampled_from([1, 3]), st.sampled_from([None, 20]))
-@settings(max_examples=200)
+@settings(max_examples=100)
 def test_a_run_alone_gives_what_it_gives_among_others(
     matches: list[Item], runs: list[Window], cap: int, duration_ms: int | None
 ) -> None:

@@ -179,7 +179,7 @@ def check(query: EqlQuery, items: list[Item], windows: list[Window], cap: int | 
     assert (operator.capped, operator.evicted) == (capped, 0)
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=80, deadline=None)
 @given(st.data(), all_windows(), PIPES, CAPS, st.booleans())
 def test_events_are_those_of_each_window(
     data: st.DataObject, windows: list[Window], pipes: Any, cap: int | None, differ: bool
@@ -188,7 +188,7 @@ def test_events_are_those_of_each_window(
     check(EqlQuery(EventFilter(None, MATCH_ALL), pipes), items, windows, cap)
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=140, deadline=None)
 @given(st.data(), st.sampled_from(SHAPES), st.booleans(), all_windows(), PIPES, CAPS)
 def test_sequences_are_those_of_each_window(
     data: st.DataObject,
@@ -212,7 +212,7 @@ def test_samples_are_those_of_each_window(
     check(EqlQuery(sample_of(count), pipes), items, windows, cap)
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=80, deadline=None)
 @given(st.data(), st.sampled_from(["A B", "A B !C"]), all_windows(), CAPS, st.randoms())
 def test_the_order_in_which_events_come_does_not_matter_before_their_run(
     data: st.DataObject, shape: str, windows: list[Window], cap: int | None, random: Any

@@ -40,7 +40,7 @@ def by_search(
     st.booleans(),
     st.sampled_from([0, 7]),
 )
-@settings(max_examples=300)
+@settings(max_examples=140)
 def test_each_run_takes_what_a_search_of_its_window_would(
     matches: list[Item], runs: list[Window], cap: int | None, oldest_first: bool, ahead_ms: int
 ) -> None:

@@ -166,7 +166,7 @@ def ticks_of(schedule: Schedule, docs: Sequence[Doc]) -> range:
 
 
 @given(case=cases(with_past=True), data=st.data())
-@settings(deadline=None, max_examples=300)
+@settings(deadline=None, max_examples=140)
 def test_every_history_looked_through_gives_the_same(
     case: tuple[Rule, int | None, list[Doc]], data: st.DataObject
 ) -> None:
@@ -196,7 +196,7 @@ def test_every_history_looked_through_gives_the_same(
 
 
 @given(case=cases(with_past=False), data=st.data())
-@settings(deadline=None, max_examples=300)
+@settings(deadline=None, max_examples=140)
 def test_what_comes_late_gets_its_place(
     case: tuple[Rule, int | None, list[Doc]], data: st.DataObject
 ) -> None:
@@ -223,7 +223,7 @@ def test_what_comes_late_gets_its_place(
 
 
 @given(case=cases(with_past=False))
-@settings(deadline=None, max_examples=300)
+@settings(deadline=None, max_examples=140)
 def test_many_at_once_are_as_many_one_by_one(case: tuple[Rule, int | None, list[Doc]]) -> None:
     """And what is kept of them is enough for another operator."""
     rule, cap, docs = case

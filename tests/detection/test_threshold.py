@@ -192,7 +192,7 @@ def ticks_of(schedule: Schedule, docs: Sequence[Doc]) -> range:
 
 
 @given(case=cases(), data=st.data())
-@settings(deadline=None, max_examples=300)
+@settings(deadline=None, max_examples=140)
 def test_every_window_counted_anew_gives_the_same(
     case: tuple[Rule, int | None, list[Doc]], data: st.DataObject
 ) -> None:

@@ -175,7 +175,7 @@ def compiled(*conditions: str) -> list[Predicate]:
     return [compile_query(eql(condition), AUDIT_CATALOGUE) for condition in conditions]
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=140, deadline=None)
 @given(st.lists(CONDITIONS, min_size=1, max_size=6), st.lists(bodies(), min_size=1, max_size=6))
 def test_the_index_answers_as_its_rules_do(conditions: list[str], events: list[JsonObject]) -> None:
     predicates = compiled(*conditions)

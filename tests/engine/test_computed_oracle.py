@@ -28,7 +28,7 @@ from barrelman.records.ecs import ecs_document
 from barrelman.records.event import Event
 from barrelman.records.fields import AUDIT_CATALOGUE, Catalogue, absence_in_raw_events
 
-often = settings(max_examples=300, deadline=None)
+often = settings(max_examples=140, deadline=None)
 
 
 def trees(names: st.SearchStrategy[str], catalogue: Catalogue) -> st.SearchStrategy[Node]:

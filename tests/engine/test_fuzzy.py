@@ -64,7 +64,7 @@ def test_slop(wanted: str, text: str, slop: int, *, expected: bool) -> None:
     assert are_near(wanted.split(), text.split(), slop) is expected
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=140, deadline=None)
 @given(st.text("abc", max_size=6), st.text("abc", max_size=6), st.integers(0, 3))
 def test_edits_are_those_of_the_definition(wanted: str, text: str, edits: int) -> None:
     assert within_edits(wanted, edits)(text) is is_within(wanted, text, edits)
@@ -73,7 +73,7 @@ def test_edits_are_those_of_the_definition(wanted: str, text: str, edits: int) -
 WORDS = st.lists(st.sampled_from("abc"), max_size=7)
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=140, deadline=None)
 @given(st.lists(st.sampled_from("abc"), min_size=1, max_size=4), WORDS, st.integers(0, 5))
 def test_slop_is_that_of_the_definition(wanted: list[str], found: list[str], slop: int) -> None:
     assert near_words(wanted, slop)(found) is are_near(wanted, found, slop)

@@ -117,7 +117,7 @@ def sources(draw: st.DrawFn, depth: int = 4, *, is_plain: bool = False) -> str:
 TEXTS = st.text("abc1", max_size=7)
 
 
-@settings(max_examples=500, deadline=None)
+@settings(max_examples=200, deadline=None)
 @given(sources(), st.lists(TEXTS, min_size=1, max_size=6))
 def test_it_matches_what_trying_everything_matches(source: str, texts: list[str]) -> None:
     matches = compile_regexp(source)
@@ -125,7 +125,7 @@ def test_it_matches_what_trying_everything_matches(source: str, texts: list[str]
         assert matches(text) is matches_regexp(source, text, ignore_case=False)
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=140, deadline=None)
 @given(sources(is_plain=True), st.lists(TEXTS, min_size=1, max_size=6))
 def test_plain_ones_match_as_python_has_it(source: str, texts: list[str]) -> None:
     pattern, matches = re.compile(source, re.DOTALL), compile_regexp(source)
@@ -133,7 +133,7 @@ def test_plain_ones_match_as_python_has_it(source: str, texts: list[str]) -> Non
         assert matches(text) is (pattern.fullmatch(text) is not None)
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=140, deadline=None)
 @given(sources(), st.lists(st.text("abcABC1Kk\u212a", max_size=6), min_size=1, max_size=6))
 def test_without_case_it_matches_what_trying_everything_matches(
     source: str, texts: list[str]
@@ -159,7 +159,7 @@ def test_plain_ones_are_wildcard_patterns(source: str, ignore_case: bool) -> Non
             assert matches(part) is expected, part
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=140, deadline=None)
 @given(sources(), TEXTS)
 def test_what_must_be_held_is_held(source: str, text: str) -> None:
     assume(compile_regexp(source)(text))

@@ -284,7 +284,7 @@ def in_order(query: Sequence, events: list[Fed]) -> list[Fed]:
     return [(ms, tuple(sorted(slots, key=place)), item) for ms, slots, item in events]
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=140, deadline=None)
 @given(st.data(), st.sampled_from(SHAPES), st.booleans(), st.integers(0, 12))
 def test_machine_equals_oracle(data: st.DataObject, shape: str, until: bool, span_ms: int) -> None:
     query = stages_of(shape, until=until, maxspan_ms=span_ms)
@@ -293,7 +293,7 @@ def test_machine_equals_oracle(data: st.DataObject, shape: str, until: bool, spa
     assert sorted(found, key=repr) == sorted(sequences_of(query, events), key=repr)
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=140, deadline=None)
 @given(st.data(), st.sampled_from(SHAPES), st.booleans(), st.integers(0, 12))
 def test_a_machine_answers_for_every_window(
     data: st.DataObject, shape: str, until: bool, span_ms: int
