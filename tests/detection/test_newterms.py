@@ -443,3 +443,32 @@ def test_what_is_read_of_an_event() -> None:
     assert read(Event(body)) == (("eve", "b"), ("eve", "a"), ("eve", "7"))
     assert read(Event({"user": {"username": "eve", "groups": []}})) is None
     assert read(Event({"user": {"groups": ["a"]}})) is None
+
+
+def test_of_two_vast_arrays_the_combinations_left_out_are_counted() -> None:
+    rule = rule_of(SIX, fields=("kubernetes.audit.x", "kubernetes.audit.y"))
+    many = [str(number) for number in range(101)]
+    operand = newterms_operand(rule)(Event({"x": many, "y": many}))
+    assert operand is not None
+    time_us = BASE_MS * 1000
+    item = Item(time_us, time_us, 0, "i", operand, None, b"e")
+    schedule = schedule_of(rule)
+    for at_once in (False, True):
+        operator = NewTermsOperator(rule, runs=schedule, cap=None)
+        if at_once:
+            assert operator.add_all([tuple(item)]) == [tuple(item)]
+        else:
+            operator.add(item)
+        assert operator.evicted == 101 * 101 - 10_000
+        found = operator.run(window_of(schedule, BASE_MS // schedule.interval_ms + 1))
+        assert len(found) == 10_000
+
+
+def test_who_pads_an_array_hides_no_term() -> None:
+    many = [str(number) for number in range(20_000)]
+    for fields in (("kubernetes.audit.x",), ("user.name", "kubernetes.audit.x")):
+        read = newterms_operand(rule_of(SIX, fields=fields))
+        operand = read(Event({"x": many, "user": {"username": "eve"}}))
+        assert operand is not None
+        assert len(operand) == 20_000
+        assert operand[-1][-1] == "19999"

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from itertools import product
 from typing import Any
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -449,4 +450,37 @@ def test_an_event_with_vast_arrays_is_in_a_bounded_number_of_groups() -> None:
     many = [str(number) for number in range(1_000)]
     operand = threshold_operand(rule_of(SIX, fields=fields))(Event(audit(x=many, y=many)))
     assert operand is not None
-    assert len(operand[1]) == 10_000
+    *groups, left_out = operand[1]
+    assert len(groups) == 10_000
+    assert left_out == (1_000_000 - 10_000,)
+
+
+def test_groups_that_were_left_out_are_counted() -> None:
+    rule = rule_of(SIX, fields=("kubernetes.audit.x", "kubernetes.audit.y"))
+    many = [str(number) for number in range(101)]
+    operand = threshold_operand(rule)(Event(audit(x=many, y=many)))
+    schedule = schedule_of(rule)
+    operator = ThresholdOperator(rule, runs=schedule, cap=None)
+    for number in range(2):
+        time_us = BASE_MS * 1000
+        operator.add(Item(time_us, time_us, number, "i", operand, None, b""))
+    assert operator.evicted == 2 * (101 * 101 - 10_000)
+    found = operator.run(window_of(schedule, BASE_MS // schedule.interval_ms + 1))
+    assert len(found) == 10_000
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        ("kubernetes.audit.x",),
+        ("kubernetes.audit.x", "user.name"),
+        ("user.name", "kubernetes.audit.x"),
+    ],
+)
+def test_who_pads_an_array_hides_no_group(fields: tuple[str, ...]) -> None:
+    rule = rule_of(SIX, fields=fields)
+    many = [str(number) for number in range(20_000)]
+    operand = threshold_operand(rule)(Event(audit(x=many)))
+    assert operand is not None
+    assert len(operand[1]) == 20_000
+    assert "19999" in operand[1][-1]

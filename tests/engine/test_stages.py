@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
-from barrelman.engine.sample import compile_sample
-from barrelman.engine.sequence import compile_sequence
-from barrelman.engine.stages import MOST_KEYS, Slots, StageProgram, shown_keys
+from barrelman.engine.sample import SampleMachine, compile_sample
+from barrelman.engine.sequence import SequenceMachine, compile_sequence
+from barrelman.engine.stages import LEFT_OUT, Slots, StageProgram, compile_stages, shown_keys
 from barrelman.query.ast import MATCH_ALL, Is, Node, Or, Text
 from barrelman.query.eqltree import EventFilter, FieldUse, Sample, Sequence, Stage
 from barrelman.records.event import Event
@@ -128,7 +128,38 @@ def test_slots_are_plain_values() -> None:
 
 def test_long_arrays_do_not_multiply_without_end() -> None:
     many = {"k": list(range(2000)), "l": list(range(2000))}
-    assert len(keys_of(many, "k", "l")) == MOST_KEYS
+    program = compile_sequence(Sequence((stage(MATCH_ALL, "k", "l"),)), Catalogue())
+    *slots, left_out = slots_of(program, many)
+    assert len(slots) == 10_000
+    assert left_out == (LEFT_OUT, (2000 * 2000 - 10_000,))
+
+
+def test_one_long_array_is_not_cut_whatever_stands_beside_it() -> None:
+    document = {"k": [str(n) for n in range(20_000)], "l": ["x"]}
+    for names in (("k",), ("k", "l"), ("l", "k")):
+        keys = keys_of(document, *names)
+        assert len(keys) == 20_000
+        assert "19999" in keys[-1]
+
+
+def test_keys_that_were_left_out_are_counted_and_only_they() -> None:
+    stages = stage(MATCH_ALL, "k", "l"), stage(MATCH_ALL, "k", "l")
+    many, just = [{"k": list(range(n)), "l": list(range(n))} for n in (101, 100)]
+    for query in (Sequence(stages), Sample(stages)):
+        program = compile_stages(query, Catalogue())
+        machine = SequenceMachine(query) if isinstance(query, Sequence) else SampleMachine(query)
+        machine.feed(1, slots_of(program, just), None)
+        assert machine.evicted == 0
+        machine.feed(2, slots_of(program, many), None)
+        assert machine.evicted == 101 * 101 - 10_000
+
+
+def test_many_keys_of_several_stages_are_not_too_many() -> None:
+    stages = stage(MATCH_ALL, "k"), stage(MATCH_ALL, "k")
+    program = compile_sequence(Sequence(stages), Catalogue())
+    machine = SequenceMachine(Sequence(stages))
+    machine.feed(1, slots_of(program, {"k": list(range(5000))}), None)
+    assert machine.evicted == 0
 
 
 def test_raw_events_and_documents_are_joined_alike() -> None:

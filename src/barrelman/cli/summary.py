@@ -9,6 +9,7 @@ from typing import Final
 from barrelman.cli.printing import printable
 from barrelman.detection.finding import MOST_LIVE
 from barrelman.detection.scan import ScanCounts
+from barrelman.engine.reading import MOST_COMBINATIONS
 from barrelman.records.severities import SEVERITIES
 from barrelman.records.times import format_instant
 from barrelman.rules.rule import Rule
@@ -135,8 +136,9 @@ def _loss_lines(reading: Reading, counts: ScanCounts, settings: RuleSettings) ->
             yield text.format(_count(total(name), "match"))
     if total("evicted"):
         yield (
-            f"let go     {total('evicted'):,} keys or partial sequences, the oldest: a rule holds "
-            f"{MOST_LIVE:,} at most, and may have missed what hangs on others"
+            f"let go     {total('evicted'):,} keys or partial sequences: a rule holds "
+            f"{MOST_LIVE:,} at most, and {MOST_COMBINATIONS:,} of several arrays of one event; it "
+            "may have missed what hangs on others"
         )
     yield from _history_lines(reading, counts, settings)
     if counts.tally.outside:

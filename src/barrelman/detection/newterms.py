@@ -73,6 +73,7 @@ class NewTermsOperator:
         self.evicted = 0
         self._reach = _Reach(_history_of(rule), runs)
         self._order = composite_order(rule.new_terms_fields, catalogue=catalogue)
+        self._width = len(rule.new_terms_fields)
         self._cap = cap
         self._most_live = most_live
         self._last_ms: dict[Combination, int] = {}
@@ -146,6 +147,9 @@ class NewTermsOperator:
         return findings
 
     def _note(self, terms: Combination, match: Fields) -> None:
+        if len(terms) != self._width:
+            self.evicted += int(terms[0])  # combinations that were left out
+            return
         time_ms = match[0] // 1000
         before_ms = self._last_ms.get(terms, _NEVER_MS)
         if before_ms >= time_ms:

@@ -126,6 +126,9 @@ class ThresholdOperator:
         if source is None and len(groups) == 1:
             source = self._open(cluster, terms)
         if source is None or len(groups) > 1 or source.cluster != cluster:
+            if len(groups[-1]) != len(terms):
+                self.evicted += int(groups[-1][0])  # groups that were left out
+                groups = groups[:-1]
             source = self._shared.get((cluster, groups))
             if source is None:
                 source = self._open_shared(cluster, groups)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from itertools import islice, product
-from typing import Final, TypeAlias
+from math import prod
+from typing import Any, Final, TypeAlias
 
 from barrelman.engine.places import Scope, Shape, read_values
 from barrelman.records.event import Event
@@ -15,7 +16,8 @@ FieldReader: TypeAlias = Callable[[Event], list[Scalar]]
 Combination: TypeAlias = tuple[Scalar, ...]
 
 MOST_COMBINATIONS: Final = 10_000
-"""Of one event. Three arrays of a thousand values each, which anybody may send, have a billion."""
+"""Of several arrays of one event. Three of a thousand values each, which anybody may send, have a
+billion. One array alone is never cut: else who pads it would hide what stands at its end."""
 
 _UNMAPPED: Final = Catalogue()
 
@@ -33,8 +35,7 @@ def field_reader(name: str, *, catalogue: Catalogue = _UNMAPPED) -> FieldReader:
 
 
 def combinations_of(readers: Sequence[FieldReader], event: Event) -> list[Combination]:
-    """Every combination of one value of each field, each once: arrays fan out, up to
-    `MOST_COMBINATIONS`.
+    """Every combination of one value of each field, each once: arrays fan out (see `combined`).
 
     Empty where a field has no value. True, 1 and 1.0 are one to Python; a field has one type, so
     that they do not meet.
@@ -43,11 +44,20 @@ def combinations_of(readers: Sequence[FieldReader], event: Event) -> list[Combin
         values = readers[0](event)
         if len(values) == 1:
             return [(values[0],)]
-        return [(value,) for value in islice(dict.fromkeys(values), MOST_COMBINATIONS)]
+        return [(value,) for value in dict.fromkeys(values)]
     columns = []
     for read in readers:
         values = read(event)
         if not values:
             return []
         columns.append(values if len(values) == 1 else list(dict.fromkeys(values)))
-    return list(islice(product(*columns), MOST_COMBINATIONS))
+    return combined(columns)
+
+
+def combined(columns: Sequence[Sequence[Any]]) -> list[tuple[Any, ...]]:
+    """Every combination of several columns' values. Where there are too many, the last one is none,
+    but holds how many were left out, alone. Those of a single array are never too many."""
+    number = prod(map(len, columns))
+    if number <= MOST_COMBINATIONS or number in map(len, columns):
+        return list(product(*columns))
+    return [*islice(product(*columns), MOST_COMBINATIONS), (number - MOST_COMBINATIONS,)]

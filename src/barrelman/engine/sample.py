@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from typing import Any, Final, TypeAlias
 
 from barrelman.engine.sequence import Completed
-from barrelman.engine.stages import MOST_KEYS, Key, Slots, StageProgram, compile_stages
+from barrelman.engine.stages import LEFT_OUT, Key, Slots, StageProgram, compile_stages
 from barrelman.query.eqltree import EVENT_CATEGORY, Sample
 from barrelman.records.fields import Catalogue
 
@@ -48,6 +48,9 @@ class SampleMachine:
         for stage, key in slots:
             if key in self._sampled:
                 continue
+            if stage == LEFT_OUT:
+                self.evicted += key[0]
+                continue
             held = self._held.get(key)
             if held is None:
                 held = self._held[key] = [[] for _ in range(self._count)]
@@ -55,8 +58,6 @@ class SampleMachine:
                 held[stage].append((here, at_ms, item))
                 self._size += 1
                 changed[key] = None
-        if len(slots) >= MOST_KEYS:
-            self.evicted += 1
         done = [found for key in changed if (found := self._complete(key)) is not None]
         while self._size > self._most:
             self._drop(next(iter(self._held)))

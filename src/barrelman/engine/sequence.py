@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from typing import Any, Final, TypeAlias
 
 from barrelman.engine.stages import (
-    MOST_KEYS,
+    LEFT_OUT,
     Key,
     Slots,
     StageProgram,
@@ -175,8 +175,6 @@ class SequenceMachine:
                     if key in after:  # the order of a dict is that of the last events
                         del after[key]
                     after[key] = partial
-        if len(slots) >= MOST_KEYS:
-            self.evicted += 1
         if not here & 1023 or len(slots) > 1024:
             self._keep_bounds(at_ms)
         return done
@@ -233,7 +231,11 @@ class SequenceMachine:
         return found
 
     def _meet_other(self, stage: int, key: Key, at_ms: int, here: int) -> None:
-        """An event of `until`, or one that a `![ ]` forbids. It lies strictly between others."""
+        """An event of `until`, or one that a `![ ]` forbids: it lies strictly between others. Or
+        how many keys were left out."""
+        if stage == LEFT_OUT:
+            self.evicted += key[0]
+            return
         if stage == self._until:
             for waiting in self._waiting:
                 partial = waiting.get(key)

@@ -6,13 +6,12 @@ That is settled event by event; what comes of it across events is for `sequence`
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from itertools import islice, product
 from typing import Any, Final, TypeAlias
 
 from barrelman.engine.compile import Predicate, compile_query
 from barrelman.engine.index import RuleIndex
 from barrelman.engine.places import Scope, Shape, read_values
-from barrelman.engine.reading import FieldReader
+from barrelman.engine.reading import FieldReader, combined
 from barrelman.engine.values import as_date_ms, as_number, keyword_text
 from barrelman.query.ast import Node, Or
 from barrelman.query.eqltree import EVENT_CATEGORY, FieldUse, Sample, Sequence, Stage
@@ -31,8 +30,9 @@ the last of them foremost. Plain values that `marshal` takes."""
 KeyReader: TypeAlias = Callable[[Event], list[Key]]
 _Plan: TypeAlias = list[tuple[list[int], KeyReader]]
 
-MOST_KEYS: Final = 10_000
-"""Keys that one event is joined by in one stage: several long arrays have far more combinations."""
+LEFT_OUT: Final = -1
+"""In place of a stage: its key holds how many of an event's keys were left out, as `combined` does
+it."""
 
 _MOST_PLANS: Final = 4096
 _TEXTS: Final = (FieldType.KEYWORD, FieldType.FLATTENED, FieldType.VERSION, FieldType.TEXT)
@@ -80,14 +80,14 @@ class StageProgram:
             only = keys_of(event)
             if len(only) == len(stages) == 1:
                 return ((stages[0], only[0]),)
-            return tuple([(stage, key) for stage in stages for key in only])
+            return tuple(_fan_out(stages, only))
         found: list[tuple[int, Key]] = []
         read: dict[KeyReader, list[Key]] = {}
         for stages, keys_of in plan:
             keys = read.get(keys_of)
             if keys is None:
                 keys = read[keys_of] = keys_of(event)
-            found += [(stage, key) for stage in stages for key in keys]
+            found += _fan_out(stages, keys)
         return tuple(found)
 
     def _plan(self, met: tuple[int, ...]) -> _Plan:
@@ -129,6 +129,13 @@ def shown_keys(key: Key) -> tuple[Scalar | None, ...]:
     return tuple(value[0] if type(value) is tuple else value for value in key)
 
 
+def _fan_out(stages: list[int], keys: list[Key]) -> list[tuple[int, Key]]:
+    if keys and len(keys[-1]) != len(keys[0]):
+        *keys, left_out = keys
+        return [*((stage, key) for stage in stages for key in keys), (LEFT_OUT, left_out)]
+    return [(stage, key) for stage in stages for key in keys]
+
+
 def _slot_order(stages: tuple[Stage, ...], count: int) -> Iterable[int]:
     positive = [number for number, stage in enumerate(stages) if not stage.is_missing]
     others = [number for number in range(count) if number not in positive]
@@ -157,7 +164,7 @@ def _key_reader(uses: tuple[FieldUse, ...], catalogue: Catalogue) -> KeyReader:
                     return []
                 found = [None]
             values.append(found)
-        return list(islice(product(*values), MOST_KEYS))
+        return combined(values)
 
     return (
         read_keys if len(columns) > 1 else _single_key_reader(names[0], uses[0].optional, catalogue)

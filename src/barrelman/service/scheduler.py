@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any, Final
 from barrelman.detection.alert import run_id
 from barrelman.detection.finding import MOST_LIVE
 from barrelman.detection.lineup import Lineup, Watcher
+from barrelman.engine.reading import MOST_COMBINATIONS
 from barrelman.errors import BarrelmanError, StoreError, UsageError
 from barrelman.records.times import format_instant
 from barrelman.service.alerting import Alerting, RunKind
@@ -559,7 +560,7 @@ def _row(
     if run.evicted:
         run.warnings.append(
             f"{run.evicted} groups or unfinished sequences were let go of: a run holds no more "
-            f"than {MOST_LIVE:,}"
+            f"than {MOST_LIVE:,}, and {MOST_COMBINATIONS:,} of several arrays of one event"
         )
     status = "failed" if run.errors else "partial failure" if run.warnings else "succeeded"
     metrics: dict[str, Any] = {
