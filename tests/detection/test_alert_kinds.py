@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
+import sys
 from dataclasses import replace
 from typing import Any
 
@@ -24,6 +25,7 @@ from barrelman.detection.redact import MASK
 from barrelman.engine.compile import compile_query
 from barrelman.engine.decode import dumps
 from barrelman.query.ast import MATCH_ALL
+from barrelman.query.kql import parse_kql
 from barrelman.records.event import Event, JsonObject
 from barrelman.records.fields import AUDIT_CATALOGUE
 from barrelman.rules.load import load_rules
@@ -308,6 +310,45 @@ def test_neighbours_mask_values_of_a_real_event_in_all_that_is_said_of_it(place:
     assert alert.document["kibana.alert.suppression.terms"][0]["value"] == ["fast", MASK]
     alert = built(new_terms_rule(field), event, about=NewTerms(("fast",)))
     assert alert.document["kibana.alert.new_terms"] == ["fast"]
+
+
+@pytest.mark.parametrize("kind", ["suppression", "evidence", "indicators"])
+def test_thousands_of_values_are_looked_up_one_by_one_in_no_list(kind: str) -> None:
+    field = f"{BODY}.spec.containers.args"
+
+    def calls(size: int) -> int:
+        """How many functions and generators run while the alert is built."""
+        values = [f"a{number}" for number in range(size)]
+        container = {"args": [*values, "--password", "hunter2"]}
+        event = Event(event_data(1, requestObject={"spec": {"containers": [container]}}))
+        node = parse_kql(f"{field}: a*") if kind == "evidence" else MATCH_ALL
+        builder = AlertBuilder(
+            rule(),
+            compile_query(node, AUDIT_CATALOGUE),
+            enrich=lambda event, at_ms: (
+                [{"matched": {"field": field, "atomic": value}} for value in values]
+                if kind == "indicators"
+                else []
+            ),
+        )
+        terms = ((field, (*values, "hunter2")),) if kind == "suppression" else ()
+        raised = Raised(0, TICK_MS, "id", event, (), None, folded(terms=terms))
+        number = 0
+
+        def count(frame: Any, what: str, argument: Any) -> None:
+            nonlocal number
+            number += what == "call"
+
+        sys.setprofile(count)
+        try:
+            alert = builder.build(raised)
+        finally:
+            sys.setprofile(None)
+        assert b"hunter2" not in dumps(alert.document)
+        return number
+
+    calls(10)
+    assert calls(1000) < 6 * calls(250)
 
 
 def test_a_group_that_says_it_is_no_secret_shows_its_data() -> None:

@@ -12,30 +12,43 @@ from typing import Final
 from barrelman.detection.finding import GroupValue, NewTerms, Suppression, ThresholdResult
 from barrelman.detection.redact import MASK, redact_text
 from barrelman.records.event import Event, JsonObject
-from barrelman.records.frozen import frozen
 from barrelman.records.paths import Path, Scalar
 from barrelman.records.times import format_instant
 
 _ENRICHMENTS: Final = "threat.enrichments"
 
 
-@frozen
 class Seen:
     """An event's document as it is, and as it may be shown; one and the same where nothing is
     masked."""
 
-    original: JsonObject
-    shown: JsonObject
+    __slots__ = ("_shown_values", "original", "shown")
+
+    def __init__(self, original: JsonObject, shown: JsonObject) -> None:
+        self.original = original
+        self.shown = shown
+        self._shown_values: dict[str, frozenset[tuple[type, Scalar]] | None] = {}
+        """By field, read once: an alert may be about thousands of its values. None: all of them
+        are shown."""
 
     def safe(self, name: str, value: Scalar) -> Scalar:
         """A field's value, masked where the document that is shown masks it."""
         if self.shown is self.original:
             return value
-        path = Path(name)
-        shown = path.values(self.shown)
-        if _stands(value, shown) or (shown and _same(shown, path.values(self.original))):
+        if name not in self._shown_values:
+            self._shown_values[name] = self._read(name)
+        shown = self._shown_values[name]
+        if shown is None or (type(value), value) in shown:
             return value
         return _masked(value)
+
+    def _read(self, name: str) -> frozenset[tuple[type, Scalar]] | None:
+        """Where nothing was masked, a value is safe in whatever spelling a group has it."""
+        path = Path(name)
+        # To Python 1, 1.0 and True are one.
+        shown = [(type(value), value) for value in path.values(self.shown)]
+        original = [(type(value), value) for value in path.values(self.original)]
+        return None if shown and shown == original else frozenset(shown)
 
     def safe_group(self, name: str, value: GroupValue) -> Scalar | list[Scalar] | None:
         """As `safe`, for a group's value: null, or a list."""
@@ -127,20 +140,6 @@ def _as_list(value: object) -> list[object]:
     if value is None:
         return []
     return value if isinstance(value, list) else [value]
-
-
-def _stands(value: Scalar, values: list[Scalar]) -> bool:
-    """Whether the very value is among these: to Python 1, 1.0 and True are one."""
-    return any(type(each) is type(value) and each == value for each in values)
-
-
-def _same(one: list[Scalar], other: list[Scalar]) -> bool:
-    """Whether nothing was masked: then a value is safe in whatever spelling a group has it."""
-    return len(one) == len(other) and all(map(_is, one, other))
-
-
-def _is(one: Scalar, other: Scalar) -> bool:
-    return type(one) is type(other) and one == other
 
 
 def _masked(value: Scalar) -> str:
