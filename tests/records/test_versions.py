@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import tracemalloc
 from itertools import pairwise
 
 import pytest
@@ -44,3 +45,15 @@ def test_thousands_of_digits_are_no_version() -> None:
     assert version_key("9" * 100_000) > version_key("9" * 400)
     assert version_key("1.0.0") == version_key("1.0.0")
     assert version_key("\ud800") > version_key("1")
+
+
+def test_long_texts_are_not_remembered() -> None:
+    tracemalloc.start()
+    try:
+        before, _ = tracemalloc.get_traced_memory()
+        for number in range(200):
+            version_key(f"{number}" + "x" * 20_000)
+        after, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert after - before < 1_000_000

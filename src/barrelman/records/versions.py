@@ -22,12 +22,18 @@ _VERSION = re.compile(
 _LONGEST: Final = 500
 
 
-@lru_cache(maxsize=4096)
 def version_key(text: str) -> tuple[Any, ...]:
     """What sorts and compares as the version does; any text has one."""
-    match = _VERSION.fullmatch(text) if len(text) <= _LONGEST else None
+    if len(text) > _LONGEST:
+        return _no_version(text)  # and not remembered: they come at any length
+    return _key(text)
+
+
+@lru_cache(maxsize=4096)
+def _key(text: str) -> tuple[Any, ...]:
+    match = _VERSION.fullmatch(text)
     if match is None:
-        return (1, text.encode("utf-8", "surrogatepass"))
+        return _no_version(text)
     before = match["before"]
     return (
         0,
@@ -36,6 +42,10 @@ def version_key(text: str) -> tuple[Any, ...]:
         tuple(map(_part_key, before.split("."))) if before else (),
         match["build"] or "",
     )
+
+
+def _no_version(text: str) -> tuple[int, bytes]:
+    return 1, text.encode("utf-8", "surrogatepass")
 
 
 def _part_key(part: str) -> tuple[int, int, str]:
