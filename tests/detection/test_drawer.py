@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -37,3 +40,27 @@ def test_beyond_the_bound_it_is_on_disk() -> None:
     assert all(drawer.read(number) == (b"x" * 500,) for number in numbers)
     for number in numbers:
         drawer.drop(number)
+
+
+def test_its_file_is_no_larger_than_what_is_wanted_makes_it() -> None:
+    drawer = Drawer(memory_bytes=0)
+    kept = [drawer.put((b"kept %d" % number,)) for number in range(10)]
+    last = drawer.put((b"",))
+    for number in range(20_000):
+        before, last = last, drawer.put((b"%05d" % number * 200,))
+        drawer.drop(before)
+    assert drawer._file is not None
+    assert drawer._file.seek(0, 2) < 2 << 20
+    assert [drawer.read(number) for number in kept] == [(b"kept %d" % n,) for n in range(10)]
+    assert drawer.read(last) == (b"19999" * 200,)
+    for number in (*kept, last):
+        drawer.drop(number)
+    assert drawer._file is None
+
+
+def test_its_file_lies_in_the_folder_that_was_given(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError):
+        Drawer(memory_bytes=0, folder=tmp_path / "none").put((b"x",))
+    drawer = Drawer(memory_bytes=0, folder=tmp_path)
+    assert drawer.read(drawer.put((b"x",))) == (b"x",)
+    assert list(tmp_path.iterdir()) == []
