@@ -62,5 +62,7 @@ def test_its_file_lies_in_the_folder_that_was_given(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError):
         Drawer(memory_bytes=0, folder=tmp_path / "none").put((b"x",))
     drawer = Drawer(memory_bytes=0, folder=tmp_path)
-    assert drawer.read(drawer.put((b"x",))) == (b"x",)
+    number = drawer.put((b"x",))
+    assert drawer.read(number) == (b"x",)
     assert list(tmp_path.iterdir()) == []
+    drawer.drop(number)
