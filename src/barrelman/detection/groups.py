@@ -147,7 +147,8 @@ def _group_value(values: list[Scalar]) -> GroupValue:
 def _shared(read: FieldReader, events: Sequence[Event]) -> GroupValue:
     first, *others = (read(event) for event in events)
     for values in others:
-        first = [value for value in first if value in values]
+        there = {(type(value), value) for value in values}  # to Python, True is 1
+        first = [value for value in first if (type(value), value) in there]
     return _group_value(first)
 
 
