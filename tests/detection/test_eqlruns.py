@@ -367,6 +367,38 @@ def test_a_run_does_not_see_forbidden_events_outside_its_window() -> None:
     assert drive(trailing, items, [window(0, 8), window(1, 10)])[0] == [["1"], []]
 
 
+class TestTrailing:
+    """`[A] ![B]` with maxspan=10: a run every 5, over windows of 20."""
+
+    QUERY = EqlQuery(stages_of("A !B", maxspan_ms=10))
+
+    def found(self, times: dict[int, Slots], *, reach_ms: int = 20) -> list[int]:
+        """The ends of the runs that alert, for events of a stage at times."""
+        windows = [Window(end, end - reach_ms, end) for end in range(5, 60, 5)]
+        operator = EqlOperator(self.QUERY, runs=GivenRuns(windows), cap=None, interval_ms=5)
+        items = [at(number, *each) for number, each in enumerate(sorted(times.items()))]
+        given = []
+        for each in windows:
+            for item in items:
+                if each.to_ms - 5 < item.time_us // 1000 <= each.to_ms:
+                    operator.add(item)
+            given += [each.to_ms for _ in operator.run(each)]
+        return given
+
+    def test_a_run_that_cannot_know_leaves_it_to_the_next(self) -> None:
+        assert self.found({7: A}) == [20]  # 17 is over then
+        assert self.found({5: A}) == [15]  # it is over with 15, which the run reads
+
+    def test_what_comes_in_time_refutes_it(self) -> None:
+        assert self.found({7: A, 17: B}) == []
+        assert self.found({7: A, 18: B}) == [20]
+
+    def test_where_no_run_can_know_the_last_one_decides(self) -> None:
+        assert self.found({7: A}, reach_ms=7) == [10]
+        assert self.found({7: A, 9: B}, reach_ms=7) == []
+        assert self.found({7: A, 12: B}, reach_ms=7) == [10]
+
+
 def test_pipes_are_applied_to_each_window() -> None:
     items = [at(n, n) for n in range(1, 5)]
     head = EqlQuery(EVERY_EVENT.top, (Pipe("head", 1),))

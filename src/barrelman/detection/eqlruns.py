@@ -58,20 +58,34 @@ def eql_operator(
     rule: Rule, *, runs: Runs, cap: int | None, most_live: int = MOST_LIVE
 ) -> EqlOperator:
     """`cap` None: a run returns all."""
-    return EqlOperator(_query(rule), runs=runs, cap=cap, most_live=most_live)
+    return EqlOperator(
+        _query(rule), runs=runs, cap=cap, interval_ms=rule.interval_ms, most_live=most_live
+    )
 
 
 class EqlOperator:
-    """Runs of one query. Windows are to move forward only."""
+    """Runs of one query. Windows are to move forward only.
+
+    A sequence that ends with `![ ]` is known only when its span is over. Where the next run, an
+    interval later, still holds it, a run that cannot know leaves it to that one; without an
+    interval each run says what it sees.
+    """
 
     def __init__(
-        self, query: EqlQuery, *, runs: Runs, cap: int | None, most_live: int = MOST_LIVE
+        self,
+        query: EqlQuery,
+        *,
+        runs: Runs,
+        cap: int | None,
+        interval_ms: int | None = None,
+        most_live: int = MOST_LIVE,
     ) -> None:
         self.capped = 0
         self.suppressed = 0
         self.evicted = 0
         self._drawer = Drawer()
         self._cap = cap
+        self._interval_ms = interval_ms
         self._pipes = query.pipes
         covers = not query.pipes and _always_holds(query)
         self._pool = Pool(runs, cap=cap, covers=covers, most=most_live)
@@ -98,7 +112,7 @@ class EqlOperator:
 
     def run(self, window: Window) -> list[Finding]:
         self._forget(window.from_ms)
-        found = self._found(window)
+        found = [each for each in self._found(window) if not self._waits(each, window)]
         results = piped(found, self._pipes)
         taken = results if self._cap is None else results[max(len(results) - self._cap, 0) :]
         for each in results[: len(results) - len(taken)]:
@@ -117,6 +131,12 @@ class EqlOperator:
         if self._feed is None:
             return self._pool.visible(window.from_ms, window.to_ms)
         return self._feed.found(window.from_ms, window.to_ms)
+
+    def _waits(self, candidate: Candidate, window: Window) -> bool:
+        found = candidate.found
+        if found is None or self._interval_ms is None or found.is_settled(window.to_ms + 1):
+            return False
+        return candidate.first_ms >= window.from_ms + self._interval_ms
 
     def _remember(self, table: dict[str, int], candidate: Candidate) -> None:
         table[candidate.alert_id] = candidate.first_ms
