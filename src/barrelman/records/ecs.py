@@ -8,8 +8,8 @@ from __future__ import annotations
 from typing import Any
 
 from barrelman.records.event import Event, JsonObject
-from barrelman.records.fields import ECS_FIELDS, rename_annotation
-from barrelman.records.paths import Path, drop_empty, has_value, open_lists
+from barrelman.records.fields import ECS_FIELDS, Reader, rename_annotation
+from barrelman.records.paths import Path, Scalar, drop_empty, has_value, open_lists
 
 _CLUSTER = Path("orchestrator.cluster.name")
 _CLUSTER_KEYS = ("orchestrator.cluster",)
@@ -37,8 +37,11 @@ def _as_it_came(event: Event) -> JsonObject:
 
 def _from_raw(event: Event) -> JsonObject:
     document: JsonObject = {}
+    read_before: dict[Reader, list[Scalar]] = {}  # three fields are the addresses, each parsed
     for name, read in ECS_FIELDS.items():
-        values = read(event)
+        values = read_before.get(read)
+        if values is None:
+            values = read_before[read] = read(event)
         if values:
             single = len(values) == 1 and name not in _LISTS
             _put(document, name, values[0] if single else values)
