@@ -321,6 +321,28 @@ def test_truncated_events_are_counted(scan: Scan, tmp_path: Path) -> None:
     assert "truncated  1 event without bodies" in err
 
 
+def test_combinations_that_were_not_looked_at_are_told(scan: Scan, tmp_path: Path) -> None:
+    groups, addresses = (
+        [f"{start}{number}" for number in range(101)] for start in ("g", "10.0.0.")
+    )
+    user = {"username": "eve", "groups": [*groups, "last"]}
+    many = event(2, user=user, sourceIPs=addresses, requestObject=None)
+    log = write_log(tmp_path / "a.log", [event(1, requestObject=None), many])
+    arrays = ["kubernetes.audit.user.groups", "kubernetes.audit.sourceIPs"]
+    joined = f"concat({', '.join(arrays)})"
+    asks = rule(type="eql", language="eql", query=f'any where {joined} == "last10.0.0.9"')
+    counts = rule(type="threshold", threshold={"field": arrays, "value": 2}, rule_id="t")
+    for made, expected in (
+        (asks, "cut        1 time a condition saw only 10,000 combinations"),
+        (counts, "let go     302 keys or partial sequences"),
+    ):
+        rules = write_rules(tmp_path / "r.ndjson", [made])
+        for more in ((), ("--jobs", "2")):
+            code, found, err = scan(log, "--rules", rules, *more)
+            assert (code, found) == (0, [])
+            assert expected in err
+
+
 def test_exceptions(scan: Scan, tmp_path: Path) -> None:
     log = write_log(
         tmp_path / "a.log",

@@ -13,9 +13,9 @@ from test_literals import shown
 from barrelman.engine.blind import impossible
 from barrelman.engine.compile import Predicate, compile_query
 from barrelman.engine.exact import exact_comparison, exact_equality
-from barrelman.engine.expressions import MOST_COMBINATIONS
 from barrelman.engine.index import RuleIndex
 from barrelman.engine.literals import need_of
+from barrelman.engine.reading import CUTS, MOST_COMBINATIONS
 from barrelman.query.ast import (
     Boolean,
     Fuzzy,
@@ -246,12 +246,24 @@ def matches(condition: str, body: dict[str, Any], catalogue: Catalogue = AUDIT_C
 def test_of_very_many_combinations_some_are_tried() -> None:
     size = int(MOST_COMBINATIONS**0.5) + 50
     body = {"a": list(range(size)), "b": list(range(size))}
+    CUTS.take()
     assert matches("a + b == 1", body)
     assert not matches(f"a + b == {2 * size}", body)
+    assert CUTS.take() == 2
     # Values that come twice are one.
     body = {"a": [1] * 100_000, "b": [*[2] * 100_000, 3]}
     assert matches("a + b == 4", body)
     assert not matches("a * b * a * b * a * b == 7", body)
+    assert CUTS.take() == 0
+
+
+def test_a_long_array_beside_single_values_is_asked_whole() -> None:
+    body = {"a": [*range(20_000), 77_777], "b": [1], "c": 2}
+    CUTS.take()
+    assert matches("a + b + c == 77780", body)
+    assert matches("b + c + a == 77780", body)
+    assert matches("77780 == c + a + b", body)
+    assert CUTS.take() == 0
 
 
 def test_a_long_array_is_asked_whole() -> None:

@@ -140,6 +140,11 @@ def _loss_lines(reading: Reading, counts: ScanCounts, settings: RuleSettings) ->
             f"{MOST_LIVE:,} at most, and {MOST_COMBINATIONS:,} of several arrays of one event; it "
             "may have missed what hangs on others"
         )
+    if counts.tally.cuts:
+        yield (
+            f"cut        {_count(counts.tally.cuts, 'time')} a condition saw only "
+            f"{MOST_COMBINATIONS:,} combinations of an event's arrays: it may hold for another"
+        )
     yield from _history_lines(reading, counts, settings)
     if counts.tally.outside:
         yield f"outside    {_count(counts.tally.outside, 'event')} outside --since/--until"

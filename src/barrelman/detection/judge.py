@@ -24,6 +24,7 @@ from barrelman.detection.spill import DEFAULT_MEMORY_BYTES
 from barrelman.engine.blocks import BODIES, Passed
 from barrelman.engine.compile import Predicate
 from barrelman.engine.places import Scope, Shape, read_values
+from barrelman.engine.reading import CUTS
 from barrelman.engine.ruleset import MOST_STREAMS, RuleSet, Screen
 from barrelman.query.ast import MATCH_ALL, Node
 from barrelman.records.event import Event, JsonObject
@@ -137,6 +138,8 @@ class Tally:
     """Events from a day or more after the scan's own time."""
     truncated: int = 0
     """Events whose bodies the API server cut off: rules on bodies could not judge them."""
+    cuts: int = 0
+    """How often a condition was asked of some combinations of an event's arrays alone."""
     bodies: set[str] = field(default_factory=set)
     """Which of BODIES an event carried."""
     streams: set[str | None] = field(default_factory=set)
@@ -150,7 +153,8 @@ class Tally:
 
     def add(self, later: Tally) -> None:
         """Adds what came behind it."""
-        for name in ("events", "raw_events", "outside", "untimed", "ahead", "truncated"):
+        added = ("events", "raw_events", "outside", "untimed", "ahead", "truncated", "cuts")
+        for name in added:
             setattr(self, name, getattr(self, name) + getattr(later, name))
         self.bodies |= later.bodies
         for stream in later.streams:
@@ -268,6 +272,10 @@ class Judge:
                 match = match_of(number, self.plans[number], event)
                 found += [] if match is None else [as_past(match)]
         return found
+
+    def note_cuts(self) -> None:
+        """Takes over what conditions could not ask, so far."""
+        self.tally.cuts += CUTS.take()
 
     def screen(self) -> Screen | None:
         """Of decoded raw events, which a reader may pass over like those not decoded."""

@@ -168,6 +168,7 @@ class Scan:
 
     def finish(self) -> Iterator[Alert]:
         """All alerts not given yet. Nothing may be fed afterwards."""
+        self.judge.note_cuts()
         # A log that lies in the future as a whole ends where it ends.
         ends = (self.tally.end_us, self.tally.furthest_us, self.now_us)
         log_end_us = next(end for end in ends if end is not None)

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from functools import lru_cache
 from itertools import islice, product
+from math import prod
 from typing import Any, Final, Protocol, TypeAlias
 
 from barrelman.engine.exact import exact_equality
@@ -22,6 +23,7 @@ from barrelman.engine.functions import (
     is_number,
 )
 from barrelman.engine.places import Reader
+from barrelman.engine.reading import CUTS, MOST_COMBINATIONS
 from barrelman.engine.values import COMPARE, Test, as_date_ms, as_number
 from barrelman.query.ast import (
     And,
@@ -48,9 +50,6 @@ from barrelman.records.fields import FieldType
 from barrelman.records.frozen import frozen
 from barrelman.records.paths import Scalar
 from barrelman.records.times import parse_instant_us
-
-MOST_COMBINATIONS: Final = 10_000
-"""Values that a call is asked for: three arrays of a thousand values each have far more."""
 
 Leaf: TypeAlias = Callable[[Any, int], bool]
 Truth: TypeAlias = Callable[[Any, int], bool | None]
@@ -199,6 +198,10 @@ def _combined(args: Sequence[Operand], made: Callable[[tuple[Value, ...]], Value
 
     def values(target: Any, now_ms: int) -> Sequence[Value]:
         columns = [_distinct(read(target, now_ms)) for read in readers]
+        number = prod(map(len, columns))
+        if number <= MOST_COMBINATIONS or number in map(len, columns):
+            return [made(each) for each in product(*columns)]
+        CUTS.note()
         return [made(each) for each in islice(product(*columns), MOST_COMBINATIONS)]
 
     return Several(values)

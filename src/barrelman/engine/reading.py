@@ -22,6 +22,27 @@ billion. One array alone is never cut: else who pads it would hide what stands a
 _UNMAPPED: Final = Catalogue()
 
 
+class Cuts:
+    """How often a condition was asked of some combinations of an event's arrays, and not of all.
+
+    A condition has no other way to tell: it answers yes or no. This process's are counted together.
+    """
+
+    def __init__(self) -> None:
+        self._number = 0
+
+    def note(self) -> None:
+        self._number += 1
+
+    def take(self) -> int:
+        """How many there were since this was last asked."""
+        number, self._number = self._number, 0
+        return number
+
+
+CUTS: Final = Cuts()
+
+
 def field_reader(name: str, *, catalogue: Catalogue = _UNMAPPED) -> FieldReader:
     """Reads a field by the name that rules give it, of raw events and of Elastic documents.
 

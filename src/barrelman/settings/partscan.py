@@ -107,6 +107,7 @@ class PartScan:
         """The packed answers to one part."""
         part = self._parts[number]
         judge, sent = self._judge, _Outbox()
+        judge.note_cuts()  # those before this part are another's
         judge.tally = Tally()
         reader = self._options.reader()
         blocks = self._options.blocks(
@@ -130,6 +131,7 @@ class PartScan:
                     yield sent.pack(blocks.plain_bytes, None)
         except InputError as failure:
             error = str(failure)
+        judge.note_cuts()
         ending = (
             judge.tally.packed(),
             reader.lines_read,
