@@ -94,8 +94,9 @@ class OperationRuns:
         """Whether another run is over at that watermark."""
         return self.floor is None or self.floor * self._interval_ms < watermark_ms
 
-    def put(self, time_us: int, timestamp_us: int, number: int, payload: Operated) -> None:
+    def put(self, time_us: int, timestamp_us: int, number: int, payload: bytes | Operated) -> None:
         """The next match of the log."""
+        assert type(payload) is tuple
         identity, operand, groups, event = payload
         early = self._early
         if early is not None:

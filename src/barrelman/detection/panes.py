@@ -138,12 +138,12 @@ class Pane:
 
     __slots__ = ("at_last", "events", "first_ms", "last_ms", "mark", "values")
 
-    def __init__(self, mark: tuple[int, int], time_ms: int, values: Iterable[Scalar]) -> None:
+    def __init__(self, mark: tuple[int, int], time_ms: int, values: Sequence[Scalar]) -> None:
         self.mark = mark
         self.events = self.at_last = 1
         """All of them, and those of the last time."""
         self.first_ms = self.last_ms = time_ms
-        self.values: dict[Scalar, int] | None = dict.fromkeys(values, time_ms) or None
+        self.values: dict[Scalar, int] | None = dict.fromkeys(values, time_ms) if values else None
         """Each distinct value, and when it came last."""
 
     def take(self, time_ms: int, values: tuple[Scalar, ...]) -> int:

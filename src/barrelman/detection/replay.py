@@ -140,7 +140,7 @@ class Replay:
         """For its rule's runs, unless none of them can alert it."""
         runs, number = self._runs[rule], self._sequence
         if isinstance(runs, OperationRuns):
-            runs.put(time_us, timestamp_us, number, unpack_operand(payload))
+            runs.put(time_us, timestamp_us, number, payload)
             return
         key = (rule, time_us, timestamp_us, number, asked_again)
         countable = not (asked_again or self._ranged)

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Final
 
 from barrelman.detection.finding import (
     MOST_LIVE,
+    Fields,
     Finding,
     Item,
     Operand,
@@ -113,31 +114,28 @@ class ThresholdOperator:
             self._history.add(tuple(known[name] for name in self._fields), last_ms)
 
     def add(self, item: Item) -> None:
-        time_ms = item.time_us // 1000
-        panes = self._panes
-        if not panes.low_ms <= time_ms <= panes.high_ms:
-            panes.move(time_ms)
-        mark = panes.mark
-        if mark is None:
-            return
-        cluster, groups, values = item.operand
-        terms = groups[0]
-        source = self._plain.get(terms)
-        if source is None and len(groups) == 1:
-            source = self._open(cluster, terms)
-        if source is None or len(groups) > 1 or source.cluster != cluster:
-            if len(groups[-1]) != len(terms):
-                self.evicted += int(groups[-1][0])  # groups that were left out
-                groups = groups[:-1]
-            source = self._shared.get((cluster, groups))
-            if source is None:
-                source = self._open_shared(cluster, groups)
-            self._due |= dict.fromkeys(groups)
-        self._pieces += source.take(time_ms, mark, values)
-        if source.bound >= self._value or terms in self._sharers:
-            self._due[terms] = None
-        if self._pieces > _PIECES_A_SOURCE * self._limit:
-            self._sweep()
+        self.add_all([item])
+
+    def add_all(self, matches: list[Fields]) -> list[Fields]:
+        panes, value = self._panes, self._value
+        for match in matches:
+            time_ms = match[0] // 1000
+            if not panes.low_ms <= time_ms <= panes.high_ms:
+                panes.move(time_ms)
+            mark = panes.mark
+            if mark is None:
+                continue
+            cluster, groups, values = match[4]
+            terms = groups[0]
+            source = self._plain.get(terms)
+            if source is None or len(groups) > 1 or source.cluster != cluster:
+                source = self._source_of(cluster, groups)
+            self._pieces += source.take(time_ms, mark, values)
+            if source.bound >= value or (self._sharers and terms in self._sharers):
+                self._due[terms] = None
+            if self._pieces > _PIECES_A_SOURCE * self._limit:
+                self._sweep()
+        return matches
 
     def run(self, window: Window) -> list[Finding]:
         self._from_ms = window.from_ms
@@ -158,6 +156,17 @@ class ThresholdOperator:
             self._settle(terms, count)
         self.evicted += self._history.bound(self._most_live)
         return findings
+
+    def _source_of(self, cluster: str, groups: tuple[Combination, ...]) -> Source:
+        """Where it is not the plain one of its only group, or that is not there yet."""
+        if len(groups) == 1 and groups[0] not in self._plain:
+            return self._open(cluster, groups[0])
+        if len(groups[-1]) != len(groups[0]):
+            self.evicted += int(groups[-1][0])  # groups that were left out
+            groups = groups[:-1]
+        self._due |= dict.fromkeys(groups)
+        source = self._shared.get((cluster, groups))
+        return self._open_shared(cluster, groups) if source is None else source
 
     def _open(self, cluster: str, terms: Combination) -> Source:
         self._make_room()
