@@ -9,8 +9,8 @@ import sys
 EXIT_ERROR = 2
 
 # What a start defines stays, and events hold no cycles: looking for some every 700 objects, as
-# Python does unasked, is a tenth of what a small scan takes and finds nothing. The matches of a part
-# of a log, which come and go at once, are some hundred thousand.
+# Python does unasked, is a tenth of what a small scan takes and finds nothing. What the matches of
+# one part of a log are made of comes and goes together: about a hundred thousand.
 _OBJECTS_BETWEEN_COLLECTIONS = 200_000
 
 
