@@ -42,16 +42,17 @@ def read_indexes(given: Sequence[str]) -> Indexes:
     """Reads `NAME=PATH` each; paths of one name add up. Raises UsageError for another form."""
     indexes = Indexes()
     for text in given:
-        name, path = split_name(text, flag="--index")
+        name, path = split_name(text, example="ti-feeds=feeds.jsonl")
         read_index(name, path, indexes)
     return indexes
 
 
-def split_name(text: str, *, flag: str) -> tuple[str, str]:
-    """Name and path of `NAME=PATH`. Raises UsageError."""
+def split_name(text: str, *, example: str) -> tuple[str, str]:
+    """Name and path of an option `--index NAME=PATH`. Raises UsageError."""
     name, sign, path = text.partition("=")
     if not (name and sign and path):
-        raise UsageError(f"{flag}: '{text}' is not NAME=PATH", hint=f"{flag} ti-feeds=feeds.jsonl")
+        hint = f"write NAME=PATH, as in --index {example}"
+        raise UsageError(f"--index: '{text}' does not name an index and its path", hint=hint)
     return name, path
 
 

@@ -22,6 +22,7 @@ from barrelman.query.eqltree import EVENT_CATEGORY, EqlQuery
 from barrelman.records.fields import Catalogue
 from barrelman.records.frozen import frozen
 from barrelman.records.mapping import IndexMapping, merge_catalogues, parse_mapping
+from barrelman.settings.indexes import split_name
 from barrelman.settings.sources import Source, expand_sources, unreadable
 
 # What KQL has not: of Lucene a range, a bound behind a colon, a regular expression.
@@ -160,10 +161,7 @@ def _named_paths(given: Sequence[str]) -> dict[str, list[str]]:
     """Paths by the name of their index, in the order of first mention."""
     named: dict[str, list[str]] = {}
     for text in given:
-        name, separator, path = text.partition("=")
-        if not (name and separator and path):
-            hint = "write NAME=PATH, as in --index old=audit-2025.log"
-            raise UsageError(f"--index: '{text}' does not name an index and its path", hint=hint)
+        name, path = split_name(text, example="old=audit-2025.log")
         named.setdefault(name, []).append(path)
     return named
 
@@ -187,6 +185,8 @@ def _split_mapping(text: str, names: dict[str, list[str]]) -> tuple[str | None, 
     name, separator, path = text.partition("=")
     if separator and name in names:
         return name, path
+    if separator and not path:
+        raise UsageError(f"--mapping: '{text}' names no file", hint="write FILE or NAME=FILE")
     if separator and not os.path.exists(text) and os.path.exists(path):
         raise UsageError(
             f"--mapping: there is no index '{name}'", hint=f"give it: --index {name}=PATH"
