@@ -80,10 +80,17 @@ def test_a_scan_runs_what_it_can_and_names_the_rest(folder: Path) -> None:
         example / "events.jsonl" for example in sorted(EXAMPLES.iterdir()) if example.is_dir()
     ]
     feeds = f"feeds-a={EXAMPLES / 'threat-match' / 'indicators.jsonl'}"
-    done = run(
-        *("scan", *events, "--no-pack", "--rules", folder, "--index", feeds),
-        *("--history", EXAMPLES / "new-terms" / "history.jsonl", "--format", "jsonl"),
-    )
+    history = EXAMPLES / "new-terms" / "history.jsonl"
+    options: list[str | Path] = [
+        "--no-pack",
+        "--rules",
+        folder,
+        "--index",
+        feeds,
+        "--history",
+        history,
+    ]
+    done = run("scan", *events, *options, "--format", "jsonl")
     types = {json.loads(line)["kibana.alert.rule.type"] for line in done.stdout.splitlines()}
     assert types == {"query", "saved_query", "threshold", "new_terms", "threat_match", "eql"}
     assert "rules      11 ran, 2 unsupported, 1 invalid" in done.stderr
