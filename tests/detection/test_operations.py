@@ -252,6 +252,22 @@ class TestThePast:
         counts = scan.counts.rules[0]
         assert counts.history > 0
 
+    def test_what_lies_behind_the_range_makes_nothing_known(self) -> None:
+        """Not even where the rule's windows see it before what lies within."""
+        long, short, last = bodies(3)
+        for body, received, stage in (
+            (long, "10:00", "10:30"),
+            (short, "10:01", "10:01"),
+            (last, "11:00", "11:00"),
+        ):
+            body["user"] = {"username": "u0"}
+            body["requestReceivedTimestamp"] = f"2026-03-01T{received}:00.000000Z"
+            body["stageTimestamp"] = f"2026-03-01T{stage}:00.000000Z"
+        field = "kubernetes.audit.requestReceivedTimestamp"
+        rule = rule_of("new terms", history_window_start="now-1d", timestamp_override=field)
+        scan = scan_of([rule], until=Bound(back_us=45 * 60_000_000))
+        assert self.users(fed(scan, [long, short, last])) == ["u0"]
+
     def test_rules_that_do_not_look_back_have_no_past(self) -> None:
         assert scan_of([rule_of(kind) for kind in KINDS if kind != "new terms"]).history_rules == []
         scan = scan_of(all_rules())

@@ -62,7 +62,10 @@ class OperationRuns:
         self.looks_back = operation.takes_history
         self._counts = counts
         self._make = operation.make
-        self._needs_event = None if operation.sparing is None else operation.sparing()
+        # A range is one of the events' own times: where the runs go by another, a match that lies
+        # behind it may come before one within, which is new all the same.
+        sparing = operation.sparing if is_early or plan.place is None else None
+        self._needs_event = None if sparing is None else sparing()
         memory_bytes //= share
         self._waiting = Sorter(memory_bytes=memory_bytes, folder=folder, key=None)
         self._found = Sorter(memory_bytes=memory_bytes, folder=folder)
