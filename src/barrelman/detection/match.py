@@ -10,7 +10,7 @@ from collections.abc import Callable
 from typing import Final, TypeAlias
 
 from barrelman.detection.finding import GroupValue, Operand, Operator
-from barrelman.detection.identity import act_mark, alert_id
+from barrelman.detection.identity import act_mark, alert_id, id_of_other_act
 from barrelman.detection.schedule import Schedule
 from barrelman.engine.decode import dumps, loads
 from barrelman.records.event import Event
@@ -54,6 +54,9 @@ class Operation:
     """Events that no window reads matter all the same."""
     needs_event: bool = True
     """The alert tells of the event itself."""
+    names_acts: bool = False
+    """The ids of its alerts are made of those of events: these tell acts under one Audit-ID from
+    each other by themselves, whichever came first."""
     uses_now: bool = False
     """The operand may hang on the time of the run."""
     sparing: Callable[[], Callable[[Operand, int], bool]] | None = None
@@ -114,11 +117,13 @@ def _operand_match(
     operand = operation.operand(event, now_ms)
     if operand is None:
         return None
-    identity = alert_id(event, plan.rule_id)
+    identity, mark = alert_id(event, plan.rule_id), act_mark(event)
+    if operation.names_acts:
+        identity = id_of_other_act(identity, mark)
     groups = None if operation.groups is None else operation.groups(event)
     packed = pack(identity, event) if operation.needs_event else b""
     operated = identity, operand, groups, packed
-    return rule, time_us, timestamp_us, False, identity, act_mark(event), operated
+    return rule, time_us, timestamp_us, False, identity, mark, operated
 
 
 def unpack_operand(payload: bytes | Operated) -> Operated:

@@ -105,6 +105,7 @@ class _Made:
             ),
             takes_history=True,
             takes_unplaced=True,
+            names_acts=True,
             sparing=lambda: SeenTerms(rule, runs=self.runs).needs_event,
         )
 
@@ -135,6 +136,7 @@ class _Made:
         return Operation(
             operand=eql_operand(rule, catalogue=self.catalogue),
             groups=self.groups() if is_event else None,
+            names_acts=not is_event,
             make=lambda: self.folded(
                 lambda cap: eql_operator(rule, runs=self.runs, cap=cap),
             ),
