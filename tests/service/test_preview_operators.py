@@ -84,6 +84,9 @@ def test_a_sequence_is_shown_with_its_blocks_once(graph: Graph) -> None:
         *(True, True, False)
     ]
     assert {each["kibana.alert.rule.uuid"] for each in result.alerts} == {result.preview_id}
+    ancestors = result.alerts[-1]["kibana.alert.ancestors"]
+    named = [each["rule"] for each in ancestors if each["type"] == "signal"]
+    assert named == [result.preview_id] * 2
 
 
 def test_repeats_are_folded_within_a_run_and_for_as_long_as_the_rule_says(graph: Graph) -> None:
@@ -99,6 +102,22 @@ def test_repeats_are_folded_within_a_run_and_for_as_long_as_the_rule_says(graph:
     assert [each[counts] for each in result.alerts] == [2, 0]
     assert result.alerts[0]["kibana.alert.last_detected"] == "2026-11-23T11:55:00.000Z"
     assert result.alerts[0][f"{SUPPRESSION}.end"] == "2026-11-23T11:52:00.000Z"
+
+
+@pytest.mark.parametrize("query", ['any where kubernetes.audit.verb == "get"', SEQUENCE])
+def test_what_an_earlier_run_found_leads_no_group(graph: Graph, query: str) -> None:
+    sent(graph, "11:49:10", 1)
+    sent(graph, "11:49:20", 2, verb="delete")
+    sent(graph, "11:52", 3)
+    sent(graph, "11:53", 4, verb="delete")
+    folding: dict[str, Any] = {"group_by": ["user.name"]}
+    counts = f"{SUPPRESSION}.docs_count"
+    rule: dict[str, Any] = {"type": "eql", "language": "eql", "query": query, "from_": "now-9m"}
+    result = preview(graph, alert_suppression=folding, **rule)
+    assert [each[counts] for each in result.alerts if counts in each] == [0, 0]
+    folding["duration"] = {"value": 1, "unit": "h"}
+    result = preview(graph, alert_suppression=folding, **rule)
+    assert [each[counts] for each in result.alerts if counts in each] == [1]
 
 
 def test_what_a_cap_leaves_out_is_told(graph: Graph) -> None:

@@ -99,15 +99,17 @@ class Watcher:
     def builder(self, *, redacts: bool = True) -> AlertBuilder:
         """What builds the rule's alerts; made once."""
         if self._builder is None or self._builder[0] != redacts:
-            indicators = self.runnable.indicators
-            builder = AlertBuilder(
-                self.rule,
-                self.predicate,
-                redacted=redacts,
-                enrich=None if indicators is None else indicators.enrichments,
-            )
-            self._builder = redacts, builder
+            self._builder = redacts, self._made_builder(self.rule, redacts=redacts)
         return self._builder[1]
+
+    def builder_as(self, uuid: str) -> AlertBuilder:
+        """One whose alerts are those of a rule that has this id."""
+        return self._made_builder(replace(self.rule, id=uuid), redacts=True)
+
+    def _made_builder(self, rule: Rule, *, redacts: bool) -> AlertBuilder:
+        indicators = self.runnable.indicators
+        enrich = None if indicators is None else indicators.enrichments
+        return AlertBuilder(rule, self.predicate, redacted=redacts, enrich=enrich)
 
     def window_ms(self, tick_ms: int) -> tuple[int, int]:
         """The first and the last millisecond that a run at `tick_ms` reads, both included."""

@@ -99,10 +99,10 @@ class Previews:
             raised = self._judge(watcher, runs, deadline, result)
         else:
             raised = self._operate(watcher, runs, deadline, result)
+        builder = watcher.builder_as(result.preview_id)
         for one in raised:
-            for built in watcher.builder().build_all(one, created_ms=one.tick_ms, is_manual=True):
-                built.document["kibana.alert.rule.uuid"] = result.preview_id
-                result.alerts.append(built.document)
+            built = builder.build_all(one, created_ms=one.tick_ms, is_manual=True)
+            result.alerts += [each.document for each in built]
         part_ms = round((time.monotonic() - started) * 1000 / max(1, len(runs)))
         for run in runs:
             log = RunLog(format_instant(run.tick_ms), part_ms)
