@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from barrelman.detection.finding import GroupValue
+from barrelman.detection.finding import Finding, GroupValue, SequenceOf, ThresholdResult
 from barrelman.detection.groups import (
     Groups,
     count_keys,
@@ -19,6 +19,8 @@ from barrelman.detection.groups import (
     lacks_value,
     written,
 )
+from barrelman.detection.groups import groups_of as found_groups
+from barrelman.detection.match import pack
 from barrelman.records.event import Event
 from barrelman.records.fields import AUDIT_CATALOGUE
 from barrelman.rules.load import load_rules
@@ -72,20 +74,52 @@ def document(**body: object) -> Event:
 )
 def test_an_events_values(value: object, expected: GroupValue) -> None:
     rule = rule_of("new_terms", "x.f", new_terms_fields=["a"], history_window_start="now-7d")
-    assert groups_of(rule, document(x={"f": value})) == (expected,)
+    assert groups_of(rule, document(x={"f": value})) == (expected, "")
 
 
 def test_raw_events_and_documents_are_read_by_one_name() -> None:
     rule = rule_of("query", "user.name", "kubernetes.audit.user.groups")
     raw = Event({"user": {"username": "eve", "groups": ["b", "a"]}})
-    assert groups_of(rule, raw) == ("eve", ("a", "b"))
-    assert groups_of(rule, document(**{"user.name": "eve"})) == ("eve", None)
+    assert groups_of(rule, raw) == ("eve", ("a", "b"), "")
+    assert groups_of(rule, document(**{"user.name": "eve"})) == ("eve", None, "")
 
 
 def test_buckets_of_queries_are_made_of_terms() -> None:
     """A keyword is a text, whatever the event spells."""
     rule = rule_of("query", "user.name")
-    assert groups_of(rule, document(user={"name": 5})) == ("5",)
+    assert groups_of(rule, document(user={"name": 5})) == ("5", "")
+
+
+def test_behind_the_values_stands_the_cluster() -> None:
+    rule = rule_of("query", "user.name")
+    user = {"user": {"username": "eve"}}
+    assert groups_of(rule, Event(user, cluster="bay")) == ("eve", "bay")
+    told = document(orchestrator={"cluster": {"name": "harbour"}})
+    assert groups_of(rule, told) == (None, "harbour")
+    bound = Event(told.body, is_document=True, cluster="bay", is_bound=True)
+    assert groups_of(rule, bound) == (None, "bay")
+
+
+def test_a_sequence_is_of_the_cluster_of_all_its_events() -> None:
+    read = found_groups(("f",), catalogue=AUDIT_CATALOGUE)
+    for clusters, expected in ((["bay", "bay"], "bay"), (["bay", "harbour"], ""), (["bay"], "bay")):
+        payloads = tuple(
+            pack("id", Event({"f": "x"}, is_document=True, cluster=name)) for name in clusters
+        )
+        finding = Finding("id", 0, 0, 0, payloads, about=SequenceOf(()))
+        assert read(finding) == ("x", expected)
+
+
+@pytest.mark.parametrize("cluster", ["", "bay"])
+def test_a_threshold_is_of_the_cluster_that_was_counted(cluster: str) -> None:
+    about = ThresholdResult(3, 0, 9, (("f", "x"),), cluster=cluster)
+    read = found_groups((), catalogue=AUDIT_CATALOGUE)
+    assert read(Finding("id", 0, 0, 0, (), about=about)) == ("x", cluster)
+
+
+def test_buckets_alike_are_in_the_order_of_their_clusters() -> None:
+    keys: list[Any] = [("b", 1, ""), ("a", 2, "x"), ("a", 1, "y"), ("a", 1, "x"), ("a", 1, "")]
+    assert sorted(keys, key=ORDER) == [keys[4], keys[3], keys[2], keys[1], keys[0]]
 
 
 def test_a_rule_that_does_not_suppress_reads_nothing() -> None:

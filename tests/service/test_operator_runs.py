@@ -2,72 +2,42 @@
 
 from __future__ import annotations
 
-import json
 import random
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-from service_graph import CLUSTER, MINUTE_US, SECOND_US, Graph, JsonObject, at, audit, rule_of
+from service_graph import MINUTE_US, SECOND_US, Graph, JsonObject, at, audit
+from service_rules import (
+    GETS,
+    SEQUENCE,
+    docs_counts,
+    documents,
+    eql,
+    graph_with_indicators,
+    new_terms,
+    run_at,
+    scanned,
+    sent,
+    suppressed,
+    threat_match,
+    threshold,
+    told,
+    users,
+)
 
-from barrelman.detection.scan import Scan
-from barrelman.engine.decode import loads
-from barrelman.records.event import Event
+from barrelman.service.alerting import RunKind
+from barrelman.service.courses import Course, Operators
+from barrelman.service.run import plan_run
 from barrelman.store.alerts import StoredAlert
-
-SUPPRESSION = "kibana.alert.suppression"
 
 
 @pytest.fixture
 def graph(tmp_path: Path) -> Iterator[Graph]:
     """Open at 12:02, nothing judged live; what is due is run by `work`."""
-    with Graph(tmp_path / "data") as made:
+    with graph_with_indicators(tmp_path) as made:
         yield made.open_up()
-
-
-def threshold(value: int = 3, *fields: str, **changes: Any) -> JsonObject:
-    given = {"field": list(fields or ("user.name",)), "value": value}
-    return rule_of("threshold", type="threshold", threshold=given, **changes)
-
-
-def new_terms(**changes: Any) -> JsonObject:
-    made = {"new_terms_fields": ["user.name"], "history_window_start": "now-1d"}
-    return rule_of("new", type="new_terms", **(made | changes))
-
-
-def eql(query: str, **changes: Any) -> JsonObject:
-    return rule_of("eql", type="eql", language="eql", query=query, **changes)
-
-
-SEQUENCE = """sequence by user.name with maxspan=5m
-  [any where kubernetes.audit.verb == "get"]
-  [any where kubernetes.audit.verb == "delete"]"""
-
-
-def suppressed(duration: str | None = None, **changes: Any) -> JsonObject:
-    folding: JsonObject = {"group_by": ["user.name"], "missing_fields_strategy": "suppress"}
-    if duration is not None:
-        folding["duration"] = {"value": int(duration[:-1]), "unit": duration[-1]}
-    return rule_of("folded", alert_suppression=folding, **changes)
-
-
-def sent(graph: Graph, time: str, *numbers: int, user: str = "eve", **changes: Any) -> None:
-    """Events arrive at their own time."""
-    graph.wall.go_to(time)
-    person = {"username": user, "groups": []}
-    graph.take([audit(n, at_us=at(time), user=person, **changes) for n in numbers])
-
-
-def run_at(graph: Graph, *times: str) -> None:
-    for time in times:
-        graph.wall.go_to(time)
-        graph.wall.pass_(seconds=1)
-        graph.work()
-
-
-def documents(graph: Graph, **filters: Any) -> list[JsonObject]:
-    return [json.loads(each.document) for each in graph.alerts(**filters)]
 
 
 def counts(graph: Graph) -> list[int]:
@@ -175,11 +145,6 @@ def test_more_groups_than_the_cap_have_a_turn_later_or_are_told(graph: Graph) ->
 # --- new terms ----------------------------------------------------------------------------------
 
 
-def users(graph: Graph) -> list[str]:
-    found = [each.get("kibana.alert.new_terms") for each in documents(graph)]
-    return [each[0] for each in found if each]
-
-
 def test_what_is_new_alerts_once(graph: Graph) -> None:
     sent(graph, "12:02", 1)
     graph.add_rule(new_terms())
@@ -254,6 +219,25 @@ def test_a_past_run_by_hand_knows_what_came_before_it_alone(graph: Graph) -> Non
     sent(graph, "12:21", 3)
     run_at(graph, "12:25")
     assert graph.ids() == before, "nor did that disturb what the scheduled runs know"
+
+
+@pytest.mark.parametrize("kind", ["manual", "gap"])
+def test_a_run_of_the_past_leaves_the_operator_that_lasts(graph: Graph, kind: RunKind) -> None:
+    graph.add_rule(new_terms())
+    (watcher,) = graph.service.rulebook.lineup.watchers
+    assert watcher.operation is not None
+    operator, operators = watcher.operation.make(), Operators()
+    noon, later = at("12:00") // 1000, at("12:30") // 1000
+    operators.put(watcher, operator, given_ms=noon, tick_ms=noon)
+    for tick_ms in (noon, later):
+        course = Course(watcher, [plan_run(watcher, tick_ms, kind)], operators=operators)
+        assert course.operator is not operator
+        course.finish()
+        course.keep()
+        course.close()
+    assert operators.take(watcher, tick_ms=noon) is None, "it has run so far"
+    assert operators.take(watcher, tick_ms=later) == (operator, noon)
+    assert operators.take(watcher, tick_ms=later) is None, "it is out"
 
 
 # --- sequences ----------------------------------------------------------------------------------
@@ -357,139 +341,6 @@ def test_acts_under_one_audit_id_are_two(graph: Graph) -> None:
     sent(graph, "12:14", 1, verb="delete", requestURI="/third")
     run_at(graph, "12:15", "12:20")
     assert len(graph.alerts()) == 3
-
-
-# --- suppression --------------------------------------------------------------------------------
-
-
-def set_status(graph: Graph, alert_id: str, status: str) -> None:
-    graph.service.alerts.set_status({"signal_ids": [alert_id], "status": status}, by="ann")
-
-
-def docs_counts(graph: Graph) -> list[int]:
-    found = [each.get(f"{SUPPRESSION}.docs_count") for each in documents(graph)]
-    return [each for each in found if each is not None]
-
-
-def test_a_run_folds_what_its_window_holds(graph: Graph) -> None:
-    graph.add_rule(suppressed())
-    graph.work()
-    sent(graph, "12:03", 1, 2, 3)
-    sent(graph, "12:04", 4, user="bob")
-    run_at(graph, "12:05")
-    assert docs_counts(graph) == [2, 0]
-    assert graph.runs()[-1].metrics["suppressed"] == 2
-    sent(graph, "12:06", 5)
-    run_at(graph, "12:10")
-    assert docs_counts(graph) == [2, 0, 0], "each run by itself, and no event twice"
-
-
-def test_no_event_is_counted_by_two_runs_even_after_a_restart(graph: Graph) -> None:
-    graph.add_rule(suppressed(from_="now-9m"))
-    graph.work()
-    sent(graph, "12:03", 1, 2, 3)
-    run_at(graph, "12:05")
-    other = graph.killed().open_up()
-    sent(other, "12:06", 4, 5)
-    run_at(other, "12:10")
-    assert docs_counts(other) == [2, 1]
-
-
-def test_repeats_go_to_the_alert_for_as_long_as_the_rule_says(graph: Graph) -> None:
-    graph.add_rule(suppressed("10m"))
-    graph.work()
-    sent(graph, "12:03", 1, 2)
-    run_at(graph, "12:05")
-    sent(graph, "12:06", 3, 4)
-    run_at(graph, "12:10")
-    (document,) = documents(graph)
-    assert document[f"{SUPPRESSION}.docs_count"] == 3
-    assert document[f"{SUPPRESSION}.start"] == "2026-11-23T12:03:00.000Z"
-    assert document[f"{SUPPRESSION}.end"] == "2026-11-23T12:06:00.000Z"
-    assert document["kibana.alert.last_detected"] == "2026-11-23T12:10:01.000Z"
-    assert document["kibana.alert.start"] == "2026-11-23T12:05:01.000Z"
-    assert graph.runs()[-1].metrics["folded"] == 1
-    sent(graph, "12:13", 5)
-    run_at(graph, "12:15")
-    assert docs_counts(graph) == [4], "to the very end of its time"
-    sent(graph, "12:18", 6)
-    run_at(graph, "12:20")
-    assert docs_counts(graph) == [4, 0]
-
-
-def test_repeats_are_folded_across_a_restart(graph: Graph) -> None:
-    graph.add_rule(suppressed("1h"))
-    graph.work()
-    sent(graph, "12:03", 1, 2)
-    run_at(graph, "12:05")
-    other = graph.killed().open_up()
-    sent(other, "12:06", 3, 4)
-    run_at(other, "12:10", "12:15")
-    assert docs_counts(other) == [3]
-
-
-def test_a_closed_alert_takes_no_repeats(graph: Graph) -> None:
-    graph.add_rule(suppressed("1h"))
-    graph.work()
-    sent(graph, "12:03", 1, 2)
-    run_at(graph, "12:05")
-    (first,) = graph.alerts()
-    set_status(graph, first.id, "acknowledged")
-    sent(graph, "12:06", 3)
-    run_at(graph, "12:10")
-    assert docs_counts(graph) == [2], "someone who looks at it stops nothing"
-    set_status(graph, first.id, "closed")
-    sent(graph, "12:12", 4)
-    run_at(graph, "12:15")
-    assert docs_counts(graph) == [2, 0]
-    assert graph.alerts()[0].status == "closed"
-
-
-def test_a_folded_run_that_is_done_again_changes_nothing(graph: Graph) -> None:
-    uuid = graph.add_rule(suppressed("1h"))
-    graph.work()
-    sent(graph, "12:03", 1, 2)
-    run_at(graph, "12:05")
-    sent(graph, "12:06", 3, 4)
-    run_at(graph, "12:10")
-    before = documents(graph)
-    graph.wall.go_to("12:20")
-    graph.service.scheduler.run_range(
-        uuid, start_ms=at("12:00") // 1000, end_ms=at("12:10") // 1000, by="test"
-    )
-    graph.work()
-    assert documents(graph) == before
-
-
-def test_thresholds_are_folded_by_their_groups(graph: Graph) -> None:
-    duration = {"duration": {"value": 1, "unit": "h"}}
-    graph.add_rule(threshold(2, alert_suppression=duration, from_="now-5m"))
-    graph.work()
-    sent(graph, "12:03", 1, 2)
-    run_at(graph, "12:05")
-    sent(graph, "12:06", 3, 4, 5)
-    run_at(graph, "12:10")
-    (document,) = documents(graph)
-    assert document[f"{SUPPRESSION}.terms"] == [{"field": "user.name", "value": "eve"}]
-    assert document[f"{SUPPRESSION}.docs_count"] == 4
-    sent(graph, "12:11", 6)
-    run_at(graph, "12:15")
-    assert docs_counts(graph) == [4]
-
-
-def test_sequences_are_folded_with_their_blocks(graph: Graph) -> None:
-    folding = {"group_by": ["user.name"], "duration": {"value": 1, "unit": "h"}}
-    graph.add_rule(eql(SEQUENCE, from_="now-10m", alert_suppression=folding))
-    graph.work()
-    sent(graph, "12:03", 1)
-    sent(graph, "12:03:10", 2, verb="delete")
-    run_at(graph, "12:05")
-    sent(graph, "12:06", 3)
-    sent(graph, "12:06:10", 4, verb="delete")
-    run_at(graph, "12:10", "12:15")
-    assert len(graph.alerts()) == 3
-    whole = next(each for each in documents(graph) if "kibana.alert.instance.id" in each)
-    assert whole[f"{SUPPRESSION}.docs_count"] == 1
 
 
 # --- what is told --------------------------------------------------------------------------------
@@ -597,6 +448,10 @@ def test_events_of_the_wildest_kind_stop_no_operator(graph: Graph) -> None:
     assert kinds == {"threshold", "new_terms", "query", "eql"}
 
 
+FOLDED: JsonObject = {"group_by": ["kubernetes.audit.verb", "user.name"]}
+FOLDED_FOR_LONG: JsonObject = FOLDED | {"duration": {"value": 12, "unit": "m"}}
+
+
 # --- as a scan ----------------------------------------------------------------------------------
 
 
@@ -609,8 +464,20 @@ def test_events_of_the_wildest_kind_stop_no_operator(graph: Graph) -> None:
         new_terms(new_terms_fields=["user.name", "kubernetes.audit.verb"], from_="now-7m"),
         suppressed(from_="now-8m"),
         eql(SEQUENCE, from_="now-10m"),
+        eql(GETS, from_="now-7m", alert_suppression=FOLDED),
+        eql(GETS, from_="now-7m", alert_suppression=FOLDED_FOR_LONG),
+        eql(SEQUENCE, from_="now-10m", alert_suppression=FOLDED),
+        new_terms(
+            new_terms_fields=["user.name", "kubernetes.audit.objectRef.namespace"],
+            from_="now-7m",
+            alert_suppression=FOLDED,
+        ),
+        threat_match(from_="now-7m", alert_suppression=FOLDED),
     ],
-    ids=["threshold", "two fields", "new terms", "suppressed", "sequence"],
+    ids=[
+        *("threshold", "two fields", "new terms", "suppressed", "sequence", "folded events"),
+        *("folded for long", "folded sequence", "folded new terms", "folded threats"),
+    ],
 )
 def test_a_service_alerts_as_a_scan_does(graph: Graph, rule: JsonObject, seed: int) -> None:
     """Where events come when they happen, and whatever the process goes through."""
@@ -626,7 +493,9 @@ def test_a_service_alerts_as_a_scan_does(graph: Graph, rule: JsonObject, seed: i
         now.work()
         person = {"username": chance.choice(["eve", "bob", "ann"]), "groups": []}
         verb = chance.choice(["get", "get", "delete"])
-        body = audit(number, at_us=now.wall.now_us, user=person, verb=verb)
+        space = chance.choice("abcdefgh")
+        place = {"resource": "secrets", "namespace": space, "name": "s"}
+        body = audit(number, at_us=now.wall.now_us, user=person, verb=verb, objectRef=place)
         now.take([body])
         bodies.append(body)
     now.wall.now_us += 20 * MINUTE_US
@@ -634,20 +503,3 @@ def test_a_service_alerts_as_a_scan_does(graph: Graph, rule: JsonObject, seed: i
     found = sorted(map(told, documents(now)))
     assert found == sorted(map(told, scanned(now, bodies)))
     assert found
-
-
-def scanned(graph: Graph, bodies: list[JsonObject]) -> list[JsonObject]:
-    """The alerts that a scan gives, those on single events of a sequence among them."""
-    watchers = graph.service.rulebook.lineup.watchers
-    scan = Scan([each.runnable for each in watchers], now_us=graph.wall())
-    for body in bodies:
-        scan.feed(Event(loads(json.dumps(body)), cluster=CLUSTER))
-    return [alert.document for alert in scan.finish()]
-
-
-def told(document: JsonObject) -> tuple[object, ...]:
-    """What does not hang on the few milliseconds that an event takes to arrive."""
-    parents = [each["id"] for each in document["kibana.alert.ancestors"]]
-    run = document["kibana.alert.rule.execution.uuid"]
-    counted = document.get(f"{SUPPRESSION}.docs_count", 0)
-    return run, parents, counted, json.dumps(document.get("kibana.alert.new_terms"))

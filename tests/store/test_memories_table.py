@@ -36,6 +36,26 @@ def test_old_ones_are_forgotten(database: Database) -> None:
     assert database.write(lambda c: memories.forget(c, "u2")) == 1
 
 
+def test_what_was_folded_is_known_until_it_is_forgotten(database: Database) -> None:
+    def among(*keys: str, rule: str = "u1") -> set[str]:
+        return database.read(lambda c: memories.folded_among(c, rule, keys))
+
+    database.write(lambda c: memories.add_folded(c, "u1", ["a", "b"], tick_ms=10))
+    database.write(lambda c: memories.add_folded(c, "u1", ["b", "c"], tick_ms=20))
+    database.write(lambda c: memories.add_folded(c, "u1", [], tick_ms=30))
+    assert among("a", "b", "c", "d") == {"a", "b", "c"}
+    assert among("a", rule="u2") == among() == set()
+    assert database.write(lambda c: memories.forget(c, "u1", before_ms=20)) == 2
+    assert among("a", "b", "c") == {"c"}
+    database.write(lambda c: rules.delete(c, "u1"))
+    assert among("c") == set()
+
+
+def test_groups_of_several_clusters_are_kept_apart(database: Database) -> None:
+    kept(database, Memory("u1", 10, [("f", "x")], 9, "bay"), Memory("u1", 11, [("f", "x")], 9))
+    assert [each.cluster for each in of_rule(database, 0, 99)] == ["bay", ""]
+
+
 def test_a_rule_that_is_deleted_leaves_none(database: Database) -> None:
     kept(database, memory(10))
     database.write(lambda c: rules.delete(c, "u1"))

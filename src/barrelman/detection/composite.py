@@ -303,11 +303,12 @@ class SuppressedQuery:
     def _finding(self, key: Key, bucket: _Extent) -> Finding:
         start_ms, end_ms = bucket.oldest.time_us // 1000, bucket.end_ms
         finding = finding_of(bucket.oldest)
-        texts = (finding.alert_id, *map(written, key), str(start_ms), str(end_ms))
+        values = key[: len(self._names)]
+        texts = (finding.alert_id, *map(written, values), str(start_ms), str(end_ms))
         finding.alert_id = digest("bucket", *texts)
         finding.groups = key
         finding.suppression = Suppression(
-            tuple(zip(self._names, key, strict=True)),
+            tuple(zip(self._names, values, strict=True)),
             instance_id(key, rule_id=self._rule_id),
             start_ms,
             end_ms,

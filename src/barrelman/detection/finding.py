@@ -46,7 +46,8 @@ class Item(NamedTuple):
     """The id of the alert that a query rule would raise."""
     operand: Operand
     groups: tuple[GroupValue, ...] | None
-    """The values of the fields that the rule suppresses by; None where it does not."""
+    """The values of the fields that the rule suppresses by, and behind them the event's cluster;
+    None where it does not."""
     payload: bytes
     """The event, packed (`match.pack`); empty where the operator was not to need it."""
     is_past: bool = False
@@ -121,6 +122,8 @@ class Finding:
     tick_ms: int | None = None
     """The run that raised it, where a later one gives it: an alert may be held until no more
     repeats can be folded into it."""
+    keys: tuple[str, ...] = ()
+    """What later runs know it by, and behind that each finding that was folded into it."""
 
     @property
     def order(self) -> tuple[int, int, int]:

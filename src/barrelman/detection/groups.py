@@ -1,4 +1,8 @@
-"""By which values repeats are folded: read from events, put in order, and given a name."""
+"""By which values repeats are folded: read from events, put in order, and given a name.
+
+Behind the values of a rule's fields stands the cluster: what happens in one cluster is no repeat of
+what happened in another, whose people may not even see it.
+"""
 
 from __future__ import annotations
 
@@ -7,6 +11,7 @@ from itertools import islice, product
 from typing import Any, TypeAlias
 
 from barrelman.detection.finding import Finding, GroupValue, SequenceOf, ThresholdResult
+from barrelman.detection.identity import cluster_name
 from barrelman.detection.match import unpack
 from barrelman.engine.reading import FieldReader, field_reader
 from barrelman.engine.terms import composite_order, term_reader
@@ -16,8 +21,10 @@ from barrelman.records.paths import Scalar
 from barrelman.rules.rule import Rule
 
 Groups: TypeAlias = tuple[GroupValue, ...]
+"""The values of the fields in turn, and the cluster: "" for that of no name, or of several."""
 Key: TypeAlias = tuple[Scalar | None, ...]
-"""One value of each field: the key of a bucket. None where the field is missing."""
+"""One value of each field, and the cluster: the key of a bucket. None where the field is
+missing."""
 KeyOrder: TypeAlias = tuple[tuple[Any, ...], ...]
 
 OrderOf: TypeAlias = Callable[[Key], KeyOrder]
@@ -36,7 +43,10 @@ def group_reader(rule: Rule, *, catalogue: Catalogue) -> Callable[[Event], Group
     is_aggregated = rule.type in ("query", "saved_query")
     read_field = term_reader if is_aggregated else field_reader
     readers = [read_field(name, catalogue=catalogue) for name in suppression.group_by]
-    return lambda event: tuple([_group_value(read(event)) for read in readers])
+    return lambda event: (
+        *[_group_value(read(event)) for read in readers],
+        cluster_name(event),
+    )
 
 
 def groups_of(names: Sequence[str], *, catalogue: Catalogue) -> Callable[[Finding], Groups | None]:
@@ -50,11 +60,14 @@ def groups_of(names: Sequence[str], *, catalogue: Catalogue) -> Callable[[Findin
 
     def read(finding: Finding) -> Groups | None:
         if isinstance(finding.about, ThresholdResult):
-            return tuple([value for _, value in finding.about.terms])
+            values = [value for _, value in finding.about.terms]
+            return *values, finding.about.cluster
         if not isinstance(finding.about, SequenceOf):
             return finding.groups
         events = [unpack(payload)[1] for payload in finding.payloads]
-        return tuple([_shared(reader, events) for reader in readers])
+        clusters = {cluster_name(event) for event in events}
+        cluster = clusters.pop() if len(clusters) == 1 else ""
+        return *[_shared(reader, events) for reader in readers], cluster
 
     return read
 
@@ -102,13 +115,15 @@ def count_keys(groups: Groups) -> int:
 
 
 def key_order(names: Sequence[str], *, catalogue: Catalogue) -> OrderOf:
-    """The order of buckets, field by field: missing ones first, then as `composite_order`."""
+    """The order of buckets, field by field: missing ones first, then as `composite_order`. Of
+    those that are alike in all fields, it is that of their clusters."""
     orders = [composite_order((name,), catalogue=catalogue) for name in names]
 
     def order(key: Key) -> KeyOrder:
-        return tuple(
-            [() if value is None else by((value,)) for value, by in zip(key, orders, strict=True)]
-        )
+        values = [
+            () if value is None else by((value,)) for value, by in zip(key, orders, strict=False)
+        ]
+        return *values, key[len(orders) :]
 
     return order
 

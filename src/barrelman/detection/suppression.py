@@ -5,9 +5,9 @@ Rules of type query and saved_query fold matches instead, bucket by bucket: see 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, TypeAlias
 
 from barrelman.detection.finding import (
     Fields,
@@ -30,6 +30,9 @@ MOST_CANDIDATES: Final = 5
 """So many times the alerts that a run may raise it looks at findings: those that it folds into
 others, too. What is folded must be found, so that the operator within has this for its cap."""
 _MOST_LEFT: Final = 20_000
+
+Unknown: TypeAlias = Callable[[Sequence[Finding]], list[Finding]]
+"""Gives those of findings that no run before has raised or folded, their `keys` set."""
 
 
 @dataclass(slots=True)
@@ -54,6 +57,10 @@ class Suppressor:
 
     Alerts that later runs can fold repeats into are given when they are complete; once it is live
     they are given at once, and by `take_changed` again.
+
+    An operator that did not do the runs before finds again what they found. That must be gone
+    before anything is folded: else what is known would stand for its group, and what is new in it
+    would be lost with it.
     """
 
     def __init__(
@@ -69,6 +76,10 @@ class Suppressor:
         self.suppressed = 0
         self.evicted = 0
         self.inner = inner
+        self.unknown: Unknown | None = None
+        """None: this operator has done every run there was."""
+        self.known = 0
+        """Findings that runs of others had raised or folded."""
         self._rule_id = rule_id
         self._cap = cap
         self._names = suppression.group_by
@@ -88,9 +99,9 @@ class Suppressor:
     def run(self, window: Window) -> list[Finding]:
         tick_ms = window.tick_ms
         given = self._standing.begin(tick_ms)
-        found = self._still_found(window.from_ms) + self.inner.run(window)
-        found.sort(key=_order)
         most = candidate_cap(self._cap)
+        found = self._found(window, most=most)
+        found.sort(key=_order)
         looked_at, left = (found, []) if most is None else (found[:most], found[most:])
         raised: list[Finding] = []
         room = len(found) if self._cap is None else self._cap
@@ -120,6 +131,21 @@ class Suppressor:
         self._count()
         return self._standing.finish()
 
+    def _found(self, window: Window, *, most: int | None) -> list[Finding]:
+        page = self.inner.run(window)
+        found = self._still_found(window.from_ms) + page
+        if self.unknown is None:
+            return found
+        new = self.unknown(found)
+        self.known += len(found) - len(new)
+        while most is not None and len(page) >= most > len(new):
+            # What is known has taken the places of others.
+            page = self.inner.run(window)
+            added = self.unknown(page)
+            self.known += len(page) - len(added)
+            new += added
+        return new
+
     def _fold(self, found: Sequence[Finding]) -> list[_Candidate]:
         """The alerts that these make, each where the first of its findings is."""
         candidates: list[_Candidate] = []
@@ -146,7 +172,8 @@ class Suppressor:
     def _terms(self, finding: Finding, groups: Groups) -> tuple[tuple[str, GroupValue], ...]:
         if isinstance(finding.about, ThresholdResult):
             return finding.about.terms
-        return tuple(zip(self._names, groups, strict=True))
+        # Behind their values stands the cluster.
+        return tuple(zip(self._names, groups, strict=False))
 
     def _raise(self, candidate: _Candidate, tick_ms: int) -> list[Finding]:
         first = candidate.findings[0]
@@ -155,6 +182,7 @@ class Suppressor:
         self._folded += len(candidate.findings) - 1
         first.groups = candidate.groups
         first.suppression = candidate.suppression
+        first.keys = tuple([key for each in candidate.findings for key in each.keys])
         return self._standing.open(first, tick_ms=tick_ms)
 
     def _still_found(self, from_ms: int) -> list[Finding]:

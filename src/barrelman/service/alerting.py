@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Final, Literal, TypeAlias
 
-from barrelman.detection.finding import Finding, Raised, Suppression
+from barrelman.detection.finding import Finding, Raised, Suppression, ThresholdResult
 from barrelman.detection.identity import act_mark, alert_id, id_of_other_act
 from barrelman.detection.lineup import Watcher
 from barrelman.detection.replay import raised_of
@@ -21,7 +21,7 @@ from barrelman.engine.decode import loads
 from barrelman.records.event import Event, JsonObject
 from barrelman.records.frozen import frozen
 from barrelman.service.folding import counts_once, memory_of, repeated, standing
-from barrelman.service.making import ACT, Kind, alerts_of, mark_of, whole, written
+from barrelman.service.making import ACT, Kind, alerts_of, key_of, mark_of, whole, written
 from barrelman.store import alerts as alerts_table
 from barrelman.store import memories as memories_table
 from barrelman.store.alerts import NewAlert
@@ -71,29 +71,35 @@ class _Batch:
 
     watcher: Watcher
     kind: Kind
+    tick_ms: int
     known: set[str]
     new: list[NewAlert] = field(default_factory=list)
     rewritten: dict[str, JsonObject] = field(default_factory=dict)
     memories: list[Memory] = field(default_factory=list)
+    folded: list[str] = field(default_factory=list)
+    """What later runs know those findings by that got no alert of their own."""
 
     @property
     def has_something(self) -> bool:
         return bool(self.new or self.rewritten)
 
-    def remember(self, finding: Finding, tick_ms: int) -> None:
-        memory = memory_of(self.watcher, finding, tick_ms=tick_ms)
+    def remember(self, finding: Finding, *, is_raised: bool) -> None:
+        memory = memory_of(self.watcher, finding, tick_ms=self.tick_ms)
         if memory is not None:
             self.memories.append(memory)
+        # The first of them is known by its alert, where it got one.
+        self.folded += finding.keys[is_raised:]
 
     def write(self, connection: Connection) -> None:
         """All but the new alerts."""
+        uuid = self.watcher.uuid
         for identity, document in self.rewritten.items():
             alerts_table.rewrite(connection, identity, written(document))
         memories_table.add(connection, self.memories)
-        if self.memories:
-            tick_ms = self.memories[0].tick_ms
-            before_ms = self.watcher.window_ms(tick_ms)[0] - _REMEMBERED_MS
-            memories_table.forget(connection, self.watcher.uuid, before_ms=before_ms)
+        memories_table.add_folded(connection, uuid, self.folded, tick_ms=self.tick_ms)
+        if self.memories or self.folded:
+            before_ms = self.watcher.window_ms(self.tick_ms)[0] - _REMEMBERED_MS
+            memories_table.forget(connection, uuid, before_ms=before_ms)
 
 
 class Alerting:
@@ -173,7 +179,7 @@ class Alerting:
                 [each.alert_id for each in raised], [mark_of(each) for each in raised]
             )
             self._load([(watcher.uuid, tick_ms)])
-            batch = _Batch(watcher, kind, known)
+            batch = _Batch(watcher, kind, tick_ms, known)
             outcomes = [
                 self._settle(batch, replace(each, alert_id=identity), finding)
                 for identity, each, finding in zip(ids, raised, findings, strict=True)
@@ -193,6 +199,30 @@ class Alerting:
             )
         )
         return [each for each in found if each.until_ms >= from_ms]
+
+    def unknown(self, watcher: Watcher, findings: Sequence[Finding]) -> list[Finding]:
+        """Those that no run of the rule has raised or folded, each with its key. A threshold's
+        are not asked for: what they counted is remembered."""
+        asked = [each for each in findings if not isinstance(each.about, ThresholdResult)]
+        if not asked:
+            return list(findings)
+        raised = [raised_of(0, 0, each) for each in asked]
+        keys = [key_of(each, rule_id=watcher.rule.rule_id) for each in raised]
+        with self._lock:
+            ids, known = self._identify(
+                [each.alert_id for each in raised], [mark_of(each) for each in raised]
+            )
+            # One that was alerted beside another act under its Audit-ID got its key for an id.
+            known |= self._known(keys)
+        folded = self._database.read(
+            lambda connection: memories_table.folded_among(connection, watcher.uuid, keys)
+        )
+        new = []
+        for identity, key, finding in zip(ids, keys, asked, strict=True):
+            if identity not in known and key not in known and key not in folded:
+                finding.keys = (key,)
+                new.append(finding)
+        return new
 
     def raise_notice(self, alert: NewAlert, *, within: Within | None = None) -> None:
         """An alert of the service's own: no rule, no cap."""
@@ -298,7 +328,7 @@ class Alerting:
             if outcome == "known":
                 return outcome
             if outcome is not None:
-                batch.remember(finding, tick_ms)
+                batch.remember(finding, is_raised=False)
                 return outcome
         if batch.kind != "manual":
             # Its run raises no more than its cap; live judging may have used some of that.
@@ -307,7 +337,7 @@ class Alerting:
             self._used[watcher.uuid, tick_ms] += 1
         batch.known.add(raised.alert_id)
         batch.new += self._alerts(watcher, raised, batch.kind)
-        batch.remember(finding, tick_ms)
+        batch.remember(finding, is_raised=True)
         return "raised"
 
     def _fold(self, batch: _Batch, folded: Suppression, tick_ms: int) -> Outcome | None:

@@ -17,7 +17,7 @@ from barrelman.detection.identity import id_of_other_act
 from barrelman.detection.lineup import Lineup, Watcher
 from barrelman.detection.match import RulePlan, match_of, unpack_operand, with_identity
 from barrelman.detection.seen import SeenIds
-from barrelman.detection.suppression import Suppressor
+from barrelman.detection.suppression import Suppressor, Unknown
 from barrelman.detection.threshold import ThresholdOperator
 from barrelman.service.judging import Judged, judge_frame
 from barrelman.store.events import EventStore
@@ -47,9 +47,10 @@ class Operators:
     def take(self, watcher: Watcher, *, tick_ms: int) -> tuple[Operator, int] | None:
         """The rule's operator, and up to when it has been given events; None where it is another
         rule's by now, or has run beyond that tick."""
-        kept = self._lasting.pop(watcher.uuid, None)
+        kept = self._lasting.get(watcher.uuid)
         if kept is None or kept.watcher is not watcher or kept.tick_ms >= tick_ms:
             return None
+        del self._lasting[watcher.uuid]
         return kept.operator, kept.given_ms
 
     def put(self, watcher: Watcher, operator: Operator, *, given_ms: int, tick_ms: int) -> None:
@@ -62,7 +63,10 @@ class Operators:
 
 
 class Course:
-    """Runs of one rule in a row, the earliest first, in one pass."""
+    """Runs of one rule in a row, the earliest first, in one pass.
+
+    `unknown` says what was raised or folded before, of rules whose operators do not remember it.
+    """
 
     def __init__(
         self,
@@ -71,23 +75,29 @@ class Course:
         *,
         operators: Operators | None = None,
         plan: RulePlan | None = None,
+        unknown: Unknown | None = None,
     ) -> None:
         self.watcher = watcher
         self.runs = sorted(runs, key=lambda run: run.tick_ms)
         self._plan = watcher.plan if plan is None else plan
         assert self._plan.operation is not None
         self._operation = self._plan.operation
-        self._operators = operators
+        is_own = all(run.kind in ("scheduled", "catch-up") for run in self.runs)
+        lasts = self._operation.takes_history and is_own
+        self._operators = operators if lasts else None
         self._seen = SeenIds()
         self._next = 0
         self._given_ms: int | None = None
         kept = None
-        if operators is not None and self._operation.takes_history:
-            kept = operators.take(watcher, tick_ms=self.runs[0].tick_ms)
+        if self._operators is not None:
+            kept = self._operators.take(watcher, tick_ms=self.runs[0].tick_ms)
         if kept is None:
             self.operator = self._operation.make()
         else:
             self.operator, self._given_ms = kept
+        self._suppressor = self.operator if isinstance(self.operator, Suppressor) else None
+        if self._suppressor is not None:
+            self._suppressor.unknown = unknown
         self.found: list[tuple[Run, list[Finding]]] = []
         """What runs have found, for whoever raises it to take."""
 
@@ -105,9 +115,7 @@ class Course:
 
     def remember(self, memories: Iterable[Memory]) -> None:
         """What runs before the first one counted. To be called before anything else."""
-        operator = self.operator
-        if isinstance(operator, Suppressor):
-            operator = operator.inner
+        operator = self.operator if self._suppressor is None else self._suppressor.inner
         suppression = self.watcher.rule.alert_suppression
         for memory in memories:
             if isinstance(operator, ThresholdOperator):
@@ -115,7 +123,8 @@ class Course:
             elif isinstance(operator, SuppressedQuery) and suppression is not None:
                 names = tuple(name for name, _ in memory.terms)
                 if names == suppression.group_by:  # else the rule was changed since
-                    operator.remember(tuple(value for _, value in memory.terms), memory.until_ms)
+                    values = [value for _, value in memory.terms]
+                    operator.remember((*values, memory.cluster), memory.until_ms)
 
     def look_back(self, judged: Judged) -> None:
         """A match of the past, which alerts in no run."""
@@ -149,8 +158,7 @@ class Course:
     def keep(self) -> None:
         """All that came of it is stored: its operator may go on from here."""
         last = self.runs[-1]
-        is_own = all(run.kind in ("scheduled", "catch-up") for run in self.runs)
-        if self._operators is not None and self._operation.takes_history and is_own:
+        if self._operators is not None:
             self._operators.put(
                 self.watcher, self.operator, given_ms=last.to_ms, tick_ms=last.tick_ms
             )
@@ -195,10 +203,13 @@ class Course:
         run, operator = self.runs[self._next], self.operator
         self._next += 1
         capped, suppressed, evicted = operator.capped, operator.suppressed, operator.evicted
+        known = 0 if self._suppressor is None else self._suppressor.known
         findings = operator.run(Window(run.tick_ms, run.from_ms, run.to_ms))
         run.capped += max(0, operator.capped - capped)
         run.suppressed += max(0, operator.suppressed - suppressed)
         run.evicted += operator.evicted - evicted
+        if self._suppressor is not None:
+            run.known += self._suppressor.known - known
         if findings:
             self.found.append((run, findings))
 

@@ -73,7 +73,8 @@ def memory_of(watcher: Watcher, finding: Finding, *, tick_ms: int) -> Memory | N
         return Memory(watcher.uuid, tick_ms, list(about.terms), about.last_ms)
     if folded is None:
         return None
-    return Memory(watcher.uuid, tick_ms, list(folded.terms), folded.end_ms)
+    cluster = finding.groups[-1] if finding.groups else ""
+    return Memory(watcher.uuid, tick_ms, list(folded.terms), folded.end_ms, str(cluster))
 
 
 def _ms(document: JsonObject, name: str) -> int:

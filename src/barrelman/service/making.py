@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Final, Literal, TypeAlias
 
 from barrelman.detection.finding import Raised, ThresholdResult
-from barrelman.detection.identity import act_mark
+from barrelman.detection.identity import act_mark, alert_id, id_of_other_act
 from barrelman.detection.lineup import Watcher
 from barrelman.engine.decode import dumps, shallow
 from barrelman.records.event import Event, JsonObject
@@ -28,11 +28,17 @@ _MOST_LEVELS: Final = 200
 def mark_of(raised: Raised) -> int | None:
     """What tells the act that an alert is about from another under the same Audit-ID.
 
-    None where its id is made of more than one event's.
+    None where its id does: it is made of more than an event's.
     """
-    if raised.about is not None or raised.suppression is not None:
-        return None
-    return act_mark(raised.event)
+    return act_mark(raised.event) if raised.about is None else None
+
+
+def key_of(raised: Raised, *, rule_id: str) -> str:
+    """What later runs know a finding by, whatever id it got for those of others beside it."""
+    mark = mark_of(raised)
+    if mark is None:
+        return raised.alert_id
+    return id_of_other_act(alert_id(raised.event, rule_id), mark)
 
 
 def alerts_of(

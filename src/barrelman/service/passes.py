@@ -99,7 +99,13 @@ def _needs_operator(watcher: Watcher, *, judged_live: bool) -> bool:
 
 
 def _course(alerting: Alerting, runs: Sequence[Run], operators: Operators | None) -> Course:
-    course = Course(runs[0].watcher, runs, operators=operators)
+    watcher = runs[0].watcher
+    course = Course(
+        watcher,
+        runs,
+        operators=operators,
+        unknown=lambda findings: alerting.unknown(watcher, findings),
+    )
     first = course.runs[0]
     course.remember(
         alerting.memories(course.watcher, from_ms=first.from_ms, before_ms=first.tick_ms)

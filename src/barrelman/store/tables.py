@@ -155,8 +155,19 @@ memories: Final = Table(
     _text("rule_uuid"),
     _number("tick_ms"),
     _json("terms"),
+    _text("cluster"),
     _number("until_ms"),
     Index("ix_memories_rule_tick", "rule_uuid", "tick_ms"),
+    info=since(2),
+)
+
+folded: Final = Table(
+    "folded",
+    metadata,
+    _key("rule_uuid"),
+    _key("key"),
+    _number("tick_ms"),
+    Index("ix_folded_rule_tick", "rule_uuid", "tick_ms"),
     info=since(2),
 )
 
