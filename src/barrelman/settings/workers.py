@@ -24,6 +24,7 @@ from barrelman.errors import InputError
 
 _TOKEN = struct.Struct("<Q")
 _HEADER = struct.Struct("<QQ")
+_PIPE_BYTES: Final = 1024 * 1024
 _READ_BYTES: Final = 1024 * 1024
 # How far ahead of the part whose answers are awaited others may be taken up, for each process.
 _PARTS_AHEAD: Final = 4
@@ -151,6 +152,7 @@ class Workers:
 
     def _start(self, work: Work) -> None:
         inlet, outlet = os.pipe()
+        _widen(outlet)
         self._pipes[inlet] = _Pipe(inlet)
         with warnings.catch_warnings():
             # Of threads that a caller may have, the child uses nothing.
@@ -175,6 +177,19 @@ class Workers:
             pass  # nobody waits for the answers any more
         finally:
             os._exit(0)
+
+
+def _widen(outlet: int) -> None:
+    """Lets a process write a whole answer while the parent is busy with another one's.
+
+    Linux alone has pipes of other sizes, and an administrator may have set less than this.
+    """
+    import fcntl
+
+    set_size = getattr(fcntl, "F_SETPIPE_SZ", None)
+    if set_size is not None:
+        with contextlib.suppress(OSError):
+            fcntl.fcntl(outlet, set_size, _PIPE_BYTES)
 
 
 def _killed() -> InputError:
