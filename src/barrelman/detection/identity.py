@@ -38,16 +38,17 @@ def cluster_name(event: Event) -> str:
     return event.cluster or ""
 
 
-def alert_id(event: Event, rule_id: str) -> str:
-    """Hex SHA-256 of cluster, event and rule, each told apart by its length."""
+def alert_id(event: Event, rule_id: str, *, act: int | None = None) -> str:
+    """Hex SHA-256 of cluster, event and rule, each told apart by its length; and of the act's mark
+    where the id is to be another one for each act."""
     import hashlib
 
-    parts = (cluster_name(event), event_id(event), rule_id)
-    digest = hashlib.sha256()
-    for part in parts:
-        text = part.encode("utf-8", "surrogatepass")
-        digest.update(b"%d:%s" % (len(text), text))
-    return digest.hexdigest()
+    cluster = cluster_name(event).encode("utf-8", "surrogatepass")
+    name = event_id(event).encode("utf-8", "surrogatepass")
+    rule = rule_id.encode("utf-8", "surrogatepass")
+    parts = len(cluster), cluster, len(name), name, len(rule), rule
+    text = b"%d:%s%d:%s%d:%s" % parts
+    return hashlib.sha256(text if act is None else b"%s %d" % (text, act)).hexdigest()
 
 
 def id_of_other_act(identity: str, mark: int) -> str:

@@ -258,7 +258,7 @@ class Judge:
             if match is not None:
                 matches.append(match)
         if matches and not self.is_timed:
-            tally.note_time(event_time_us(event), self.now_us)
+            tally.note_time(matches[0][2], self.now_us)  # the event's own time
         return matches
 
     def _past(self, event: Event, instant_us: int | None) -> list[Match]:

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from typing import Final, TypeAlias
 
 from barrelman.detection.finding import GroupValue, Operand, Operator
-from barrelman.detection.identity import act_mark, alert_id, id_of_other_act
+from barrelman.detection.identity import act_mark, alert_id
 from barrelman.detection.schedule import Schedule
 from barrelman.engine.decode import dumps, loads
 from barrelman.records.event import Event
@@ -117,9 +117,8 @@ def _operand_match(
     operand = operation.operand(event, now_ms)
     if operand is None:
         return None
-    identity, mark = alert_id(event, plan.rule_id), act_mark(event)
-    if operation.names_acts:
-        identity = id_of_other_act(identity, mark)
+    mark = act_mark(event)
+    identity = alert_id(event, plan.rule_id, act=mark if operation.names_acts else None)
     groups = None if operation.groups is None else operation.groups(event)
     packed = pack(identity, event) if operation.needs_event else b""
     operated = identity, operand, groups, packed
