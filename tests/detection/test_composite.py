@@ -167,7 +167,7 @@ def in_order(shown: list[tuple[Any, ...]]) -> list[str]:
     st.sampled_from(["suppress", "doNotSuppress"]),
     st.sampled_from([0, 7]),
 )
-@settings(max_examples=200)
+@settings(max_examples=133)
 def test_runs_fold_as_an_aggregation_of_each_window_would(
     drawn: tuple[int, list[Item]],
     runs: list[Window],

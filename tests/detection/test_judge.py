@@ -92,7 +92,7 @@ EVENTS = st.builds(
 )
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(st.lists(EVENTS, max_size=12), st.sampled_from(OPTIONS), st.sampled_from([300, 10**6]))
 def test_a_timed_account_is_the_same_with_a_sieve(
     events: list[dict[str, Any]], options: ScanOptions, step: int

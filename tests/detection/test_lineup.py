@@ -215,7 +215,7 @@ def test_who_asks_the_time() -> None:
     assert not watcher("user.name:now").uses_now
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=150, deadline=None)
 @given(
     st.sampled_from(
         [

@@ -164,7 +164,7 @@ def test_of_all_odd_events_asked_all_simple_queries() -> None:
                 assert is_match or not (is_kept and found.is_exact), (query, event.body)
 
 
-@settings(max_examples=500, deadline=None)
+@settings(max_examples=250, deadline=None)
 @given(queries(), bodies())
 def test_of_plain_rows_it_rules_out_none_that_the_matcher_takes(
     query: str, body: dict[str, Any]
@@ -172,7 +172,7 @@ def test_of_plain_rows_it_rules_out_none_that_the_matcher_takes(
     check(query, body)
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=150, deadline=None)
 @given(queries(depth=1), st.sampled_from(["create", "", "get"]), st.sampled_from(["eve", "", "a"]))
 def test_of_events_as_they_should_be_most_are_plain(query: str, verb: str, user: str) -> None:
     body = plain_event(1, verb=verb, user={"username": user}, requestObject=None)

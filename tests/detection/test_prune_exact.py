@@ -55,7 +55,7 @@ def eql(condition: str) -> Node:
     return top.node()
 
 
-@settings(max_examples=250, deadline=None)
+@settings(max_examples=125, deadline=None)
 @given(CONDITIONS, bodies())
 def test_of_plain_rows_it_rules_out_none_that_the_matcher_takes(
     condition: str, body: dict[str, Any]

@@ -513,7 +513,7 @@ def planted_documents(draw: st.DrawFn) -> tuple[JsonObject, str]:
 
 
 @given(case=planted_documents())
-@settings(deadline=None, max_examples=200)
+@settings(deadline=None, max_examples=133)
 def test_nothing_planted_survives(case: tuple[JsonObject, str]) -> None:
     document, planted = case
     before = copy.deepcopy(document)

@@ -175,7 +175,7 @@ NAMES = st.sampled_from(
 )
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=150, deadline=None)
 @given(st.dictionaries(NAMES, JSON, max_size=6), st.sampled_from(["", "a", "ä" * 300]))
 def test_any_body_has_a_row_and_its_line_the_same_one(changes: Any, cluster: str) -> None:
     body = loads(dumps({**sample_event(1), **changes}))  # as any body is that came as bytes

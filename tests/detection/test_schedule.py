@@ -63,7 +63,7 @@ def reads(interval: str, from_: str, to: str, *, tick: int, instant_ms: int) -> 
     hour=st.integers(-24, 9 * 24),
     shift_ms=st.sampled_from([0, 1, -1, 999, 60_000, -60_000, 299_999, 300_001, 1_800_000]),
 )
-@settings(deadline=None, max_examples=300)
+@settings(deadline=None, max_examples=150)
 def test_ticks_are_the_runs_that_read(
     interval: str, ends: tuple[str, str], hour: int, shift_ms: int
 ) -> None:

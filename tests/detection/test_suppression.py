@@ -167,7 +167,7 @@ class Search:
     st.sampled_from([None, 1, 7, 30, 1000]),
     st.sampled_from(["suppress", "doNotSuppress"]),
 )
-@settings(max_examples=200)
+@settings(max_examples=133)
 def test_runs_fold_as_a_search_of_each_window_would(
     drawn: tuple[tuple[str, ...], list[Item]],
     runs: list[Window],

@@ -262,7 +262,7 @@ LIMITS: st.SearchStrategy[dict[str, Any]] = st.sampled_from(
 # --- the same, whatever the way -------------------------------------------------------------
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=133, deadline=None)
 @given(LOGS, STEPS, LIMITS)
 def test_without_a_sieve_it_is_the_reader(
     log: tuple[list[Node], bytes], step: int, limits: dict[str, Any]
@@ -277,7 +277,7 @@ def test_without_a_sieve_it_is_the_reader(
     assert found.lines_read == expected.lines_read
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=150, deadline=None)
 @given(LOGS, STEPS, LIMITS, st.booleans(), st.booleans())
 def test_with_a_sieve_the_same_is_found(
     log: tuple[list[Node], bytes],

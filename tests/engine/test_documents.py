@@ -205,7 +205,7 @@ FRAGMENTS = st.sampled_from(
 
 
 @given(st.lists(FRAGMENTS | st.integers(0, 150), max_size=12), st.booleans())
-@settings(deadline=None, max_examples=300)
+@settings(deadline=None, max_examples=150)
 def test_whole_lines_always_come_out_once(parts: list[str | int], commas: bool) -> None:
     """A number stands for a whole event, preceded by torn lines of any kind."""
     lines, expected = [], []
@@ -243,7 +243,7 @@ JSON_BITS = st.sampled_from(
 
 
 @given(st.lists(JSON_BITS, max_size=14).map("".join), st.integers(1, 5))
-@settings(deadline=None, max_examples=500)
+@settings(deadline=None, max_examples=250)
 def test_the_scanner_agrees_with_the_decoder(text: str, step: int) -> None:
     data = text.encode()
     try:
@@ -280,7 +280,7 @@ SMALL_JSON = st.recursive(
 
 
 @given(SMALL_JSON, st.sampled_from([None, 0, 2]), st.integers(1, 9))
-@settings(deadline=None, max_examples=200)
+@settings(deadline=None, max_examples=133)
 def test_the_scanner_finds_the_elements(value: Any, indent: int | None, step: int) -> None:
     data = json.dumps({"x": 1, "items": [value, value], "y": value}, indent=indent).encode()
     scanner, buffer = Scanner(), bytearray()

@@ -27,7 +27,7 @@ print(find.count(data, b"o", 0, 8))
 FEW_BYTES = st.lists(st.sampled_from([b"a", b"b", b"\n", b"}\n{", b"\x00", b"\xff"]), max_size=80)
 
 
-@settings(max_examples=500, deadline=None)
+@settings(max_examples=250, deadline=None)
 @given(
     FEW_BYTES.map(b"".join),
     FEW_BYTES.map(lambda parts: b"".join(parts)[:12]).filter(bool),

@@ -209,7 +209,7 @@ class Addresses:
         return any(each in wanted for each in (address, mapped) if each is not None)
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=200, deadline=None)
 @given(st.sampled_from([*FUNCTIONS]), st.lists(VALUES, min_size=4, max_size=4), st.booleans())
 def test_functions_are_those_of_the_oracle(name: str, args: list[Any], tilde: bool) -> None:
     described = FUNCTIONS[name]

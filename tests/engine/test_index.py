@@ -107,7 +107,7 @@ def one_by_one(predicates: list[Predicate], event: Event) -> list[int]:
     return [at for at, each in enumerate(predicates) if each.matches(event, now_ms=0)]
 
 
-@settings(max_examples=300)
+@settings(max_examples=150)
 @given(
     queries=st.lists(QUERIES, min_size=1, max_size=6),
     events=st.lists(bodies(), min_size=1, max_size=8),
@@ -127,7 +127,7 @@ COMMON = st.builds(
 )
 
 
-@settings(max_examples=200)
+@settings(max_examples=133)
 @given(
     queries=st.lists(
         st.builds("{} and {}".format, COMMON, COMMON) | st.builds("not {}".format, COMMON),

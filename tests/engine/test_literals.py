@@ -202,7 +202,7 @@ def plain(members: Members) -> bytes:
     return spelling.event(members).encode()
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=150, deadline=None)
 @given(queries(), MEMBERS, st.integers(0, 2**32))
 def test_each_clause_stands_on_a_line_that_matches(node: Node, members: Members, seed: int) -> None:
     found = need(node)

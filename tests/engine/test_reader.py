@@ -328,7 +328,7 @@ PIECES = st.sampled_from(
 
 
 @given(st.lists(PIECES, max_size=8).map("".join), st.integers(1, 50), st.sampled_from([None, 40]))
-@settings(deadline=None, max_examples=150)
+@settings(deadline=None, max_examples=100)
 def test_chunks_make_no_difference(text: str, step: int, bound: int | None) -> None:
     options = {} if bound is None else {"stream_bytes": bound}
     pieces, whole = read(text, step=step, **options), read(text, **options)
@@ -341,7 +341,7 @@ def test_chunks_make_no_difference(text: str, step: int, bound: int | None) -> N
     st.binary(max_size=200)
     | st.lists(PIECES, max_size=8).map(lambda parts: "".join(parts).encode())
 )
-@settings(deadline=None, max_examples=200)
+@settings(deadline=None, max_examples=133)
 def test_any_bytes_are_read_to_their_end(data: bytes) -> None:
     found = read(data + b"\n" + line("after").encode() + b"\n")
     lines = data.count(b"\n") + 2

@@ -117,7 +117,7 @@ def sources(draw: st.DrawFn, depth: int = 4, *, is_plain: bool = False) -> str:
 TEXTS = st.text("abc1", max_size=7)
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=133, deadline=None)
 @given(sources(), st.lists(TEXTS, min_size=1, max_size=6))
 def test_it_matches_what_trying_everything_matches(source: str, texts: list[str]) -> None:
     matches = compile_regexp(source)

@@ -56,7 +56,7 @@ def let_through(sieve: Sieve, lines: list[bytes]) -> list[bytes]:
     return [bytes(data[start:stop]) for start, stop in found]
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=200, deadline=None)
 @given(
     st.lists(queries(), min_size=1, max_size=3),
     st.lists(MEMBERS, min_size=1, max_size=4),

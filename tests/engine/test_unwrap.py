@@ -320,7 +320,7 @@ ANY_JSON = st.recursive(
 
 
 @given(ANY_JSON)
-@settings(deadline=None, max_examples=300)
+@settings(deadline=None, max_examples=150)
 def test_any_value_is_answered(value: Any) -> None:
     found = unwrap(value)
     assert found or "[]" in json.dumps(value)  # an empty list is all that may be passed over
@@ -346,7 +346,7 @@ WRAPPERS = st.lists(
 
 
 @given(WRAPPERS, st.sampled_from([AUDIT, SEPARATE, {"_source": NESTED}, NESTED]))
-@settings(deadline=None, max_examples=200)
+@settings(deadline=None, max_examples=133)
 def test_wrapping_changes_no_body(wrappers: list[Any], body: dict[str, Any]) -> None:
     value: Any = body
     for wrap in wrappers:

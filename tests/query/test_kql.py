@@ -281,7 +281,7 @@ FORMS = ['"x"', "a:b", "f:(", "g:{"]
 SCRAPS = st.sampled_from([*SYMBOLS, *WORDS, *ESCAPES, *FORMS])
 
 
-@settings(deadline=None, max_examples=600)
+@settings(deadline=None, max_examples=300)
 @given(st.lists(SCRAPS, max_size=14).map("".join) | st.text(max_size=40))
 def test_any_text_parses_or_is_told_where_it_does_not(text: str) -> None:
     try:

@@ -210,7 +210,7 @@ CONDITIONS = st.one_of(
 NEARLY = st.lists(st.tuples(CONDITIONS, GLUE).map("".join), max_size=4).map("".join)
 
 
-@settings(deadline=None, max_examples=800)
+@settings(deadline=None, max_examples=400)
 @given(SOUP | NEARLY)
 @example("a:b and not not c")
 @example("a:\\not b or(c)")

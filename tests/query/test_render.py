@@ -81,7 +81,7 @@ def joined_of(nodes: st.SearchStrategy[Node]) -> st.SearchStrategy[Node]:
 TREES = st.recursive(LEAVES, joined_of, max_leaves=8)
 
 
-@settings(deadline=None, max_examples=300)
+@settings(deadline=None, max_examples=150)
 @given(TREES)
 def test_parse_undoes_render(tree: Node) -> None:
     text = render_kql(tree)

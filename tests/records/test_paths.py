@@ -29,7 +29,7 @@ def typed(values: list[Any]) -> list[tuple[str, Any]]:
 
 
 @given(JSON)
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=150, deadline=None)
 def test_a_path_finds_what_a_walk_finds(root: Any) -> None:
     fields: dict[str, list[Any]] = {}
     for name, value in walk_leaves(root):
@@ -117,7 +117,7 @@ def test_dropping_what_is_empty(value: Any, left: Any) -> None:
 
 
 @given(JSON)
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=133, deadline=None)
 def test_dropping_keeps_order_and_every_value(root: Any) -> None:
     before = json.dumps(root)
     left = drop_empty(root)

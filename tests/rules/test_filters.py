@@ -258,7 +258,7 @@ _TREES = st.recursive(
 )
 
 
-@settings(deadline=None, max_examples=200)
+@settings(deadline=None, max_examples=133)
 @given(_TREES)
 def test_any_filter_is_translated_or_refused_by_name(filter_: object) -> None:
     try:

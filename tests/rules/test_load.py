@@ -667,7 +667,7 @@ def check_result(result: LoadResult, *, named: bool) -> None:
 
 
 @given(kind=TYPES, changes=st.dictionaries(KEYS, ODD, max_size=3), named=st.booleans())
-@settings(deadline=None, max_examples=250)
+@settings(deadline=None, max_examples=125)
 def test_any_json_gives_a_result(kind: str, changes: dict[str, Any], named: bool) -> None:
     text = json.dumps({**RULE, "type": kind, **changes}).replace("Infinity", "1e999")
     result = load_rules(text, path="r.json", named=named)
@@ -681,7 +681,7 @@ def test_any_json_gives_a_result(kind: str, changes: dict[str, Any], named: bool
     table=st.sampled_from(["metadata", "transform", "rule", "exceptions", "new_terms"]),
     odd=ODD,
 )
-@settings(deadline=None, max_examples=250)
+@settings(deadline=None, max_examples=125)
 def test_any_toml_gives_a_result(kind: str, changes: dict[str, Any], table: str, odd: Any) -> None:
     fields = {**RULE, "author": ["We"], "language": "kuery", "rule_id": UUID, "type": kind}
     lines = [f"{key} = {to_toml(value)}" for key, value in {**fields, **changes}.items()]

@@ -100,7 +100,7 @@ def _walk(value: Any, path: Path = ()) -> list[tuple[Path, Any]]:
     return found
 
 
-@settings(deadline=None, max_examples=150)
+@settings(deadline=None, max_examples=100)
 @given(_JSON, st.sampled_from([None, 2]), st.booleans())
 def test_every_json_value_is_found(value: Any, indent: int | None, ascii_only: bool) -> None:
     text = json.dumps(value, indent=indent, ensure_ascii=ascii_only)
@@ -137,7 +137,7 @@ _TOML_VALUE = st.recursive(
 )
 
 
-@settings(deadline=None, max_examples=150)
+@settings(deadline=None, max_examples=100)
 @given(st.dictionaries(_TEXT, _TOML_VALUE, min_size=1, max_size=4), st.integers(0, 2))
 def test_every_toml_value_is_found(table: dict[str, Any], style: int) -> None:
     lines = (f"{_key(key)} = {_spell_toml(one, style)}" for key, one in table.items())
@@ -174,7 +174,7 @@ def test_a_character_of_a_text_is_traced_to_its_source(literal: str, offset: int
     assert source_offset(f"  {literal}", (2, 2 + len(literal)), offset) == at + 2
 
 
-@settings(deadline=None, max_examples=150)
+@settings(deadline=None, max_examples=100)
 @given(_TEXT, st.booleans())
 def test_each_character_of_a_json_string_is_where_it_was_written(
     text: str, ascii_only: bool

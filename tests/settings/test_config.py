@@ -381,7 +381,7 @@ def written(value: Any) -> str:
     return str(value)
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(st.dictionaries(KEYS, st.dictionaries(NAMES, VALUES, max_size=3), max_size=3))
 def test_any_value_is_taken_or_told(tables: dict[str, dict[str, Any]]) -> None:
     text = ""

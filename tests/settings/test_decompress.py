@@ -237,7 +237,7 @@ def test_an_archive_that_asks_for_much_memory_is_refused_in_haste_too() -> None:
     st.binary(max_size=80),
     st.sampled_from([b"", b"\x1f\x8b\x08\0", b"\x28\xb5\x2f\xfd", b"BZh91AY&SY", b"\xfd7zXZ\0"]),
 )
-@settings(deadline=None, max_examples=200)
+@settings(deadline=None, max_examples=133)
 def test_any_bytes_give_the_same_in_haste(data: bytes, magic: bytes) -> None:
     out, error = from_file(magic + data)
     expected, expected_error = from_pipe(magic + data)
@@ -250,7 +250,7 @@ def test_any_bytes_give_the_same_in_haste(data: bytes, magic: bytes) -> None:
     st.lists(st.tuples(st.integers(0, 10**6), st.integers(0, 255)), max_size=3),
     st.lists(st.integers(0, len(LINES)), min_size=1, max_size=3),
 )
-@settings(deadline=None, max_examples=200)
+@settings(deadline=None, max_examples=133)
 def test_changed_bytes_lose_nothing_in_haste(
     name: str, changes: list[tuple[int, int]], sizes: list[int]
 ) -> None:

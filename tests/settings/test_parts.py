@@ -98,7 +98,7 @@ def read_in_parts(parts: list[Part], source: Source, *, is_strict: bool) -> Acco
     return account
 
 
-@settings(max_examples=250, deadline=None)
+@settings(max_examples=125, deadline=None)
 @given(DATA, st.lists(st.integers(1, 1500), max_size=6), st.booleans())
 def test_any_cut_gives_what_the_whole_gives(data: bytes, cuts: list[int], is_strict: bool) -> None:
     with tempfile.NamedTemporaryFile() as file:
