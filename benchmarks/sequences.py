@@ -36,7 +36,8 @@ from generate import Mix, event_lines
 from barrelman.detection.eqlruns import EqlOperator
 from barrelman.detection.finding import Item, Window
 from barrelman.detection.runs import GivenRuns
-from barrelman.engine.sequence import SequenceMachine, compile_sequence
+from barrelman.engine.sequence import SequenceMachine
+from barrelman.engine.stages import compile_stages
 from barrelman.query.eql import parse_eql
 from barrelman.query.eqltree import Sequence
 from barrelman.records.event import Event
@@ -87,7 +88,7 @@ def ours(query: str) -> Contender:
     parsed = parse_eql(text)
     top = parsed.top
     assert isinstance(top, Sequence)
-    program = compile_sequence(top, AUDIT_CATALOGUE)
+    program = compile_stages(top, AUDIT_CATALOGUE)
     machine = SequenceMachine(top)
 
     def feed(events: list[tuple[int, Event]]) -> int:

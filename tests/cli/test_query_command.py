@@ -391,6 +391,15 @@ def test_an_array_is_closed_when_a_later_event_does_not_suit_the_query(
     assert json.loads(asked.out) == [{"source": {"ip": "here"}}]
 
 
+def test_what_a_condition_could_not_look_at_is_said(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    wide = {name: [f"{name}{number}" for number in range(101)] for name in "ab"}
+    path = str(write_log(tmp_path / "wide.jsonl", [wide]))
+    asked = Asked(capsys, "--language", "eql", 'any where concat(a, b) == "none"', path)
+    assert "warning: once a condition saw only 10,000 combinations" in asked.err
+
+
 def test_csv_of_sequences_has_a_row_for_each_place(
     docs: str, capsys: pytest.CaptureFixture[str]
 ) -> None:

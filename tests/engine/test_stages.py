@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from barrelman.engine.sample import SampleMachine, compile_sample
-from barrelman.engine.sequence import SequenceMachine, compile_sequence
+from barrelman.engine.sample import SampleMachine
+from barrelman.engine.sequence import SequenceMachine
 from barrelman.engine.stages import LEFT_OUT, Slots, StageProgram, compile_stages, shown_keys
 from barrelman.query.ast import MATCH_ALL, Is, Node, Or, Text
 from barrelman.query.eqltree import EventFilter, FieldUse, Sample, Sequence, Stage
@@ -33,13 +33,13 @@ def keys_of(
     document: dict[str, Any], *keys: str, kind: FieldType | None = None
 ) -> list[tuple[Any, ...]]:
     catalogue = Catalogue(exact={} if kind is None else {key.strip("?"): kind for key in keys})
-    program = compile_sequence(Sequence((stage(MATCH_ALL, *keys),)), catalogue)
+    program = compile_stages(Sequence((stage(MATCH_ALL, *keys),)), catalogue)
     return [key for _, key in slots_of(program, document)]
 
 
 def test_slots_are_those_of_the_stages_met_the_last_first() -> None:
     stages = (stage(is_("a", "1")), stage(is_("b", "1")), stage(is_("c", "1")))
-    program = compile_sequence(Sequence(stages), Catalogue())
+    program = compile_stages(Sequence(stages), Catalogue())
     assert slots_of(program, {"a": "1", "c": "1"}) == ((2, ()), (0, ()))
     assert slots_of(program, {"a": "2"}) == ()
 
@@ -47,24 +47,24 @@ def test_slots_are_those_of_the_stages_met_the_last_first() -> None:
 def test_missing_stages_and_until_come_behind() -> None:
     missing = Stage(EventFilter(None, is_("a", "1")), is_missing=True)
     query = Sequence((missing, stage(is_("a", "1")), stage(is_("a", "1"))), 1000, stage())
-    program = compile_sequence(query, Catalogue())
+    program = compile_stages(query, Catalogue())
     assert [number for number, _ in slots_of(program, {"a": "1"})] == [2, 1, 0, 3]
 
 
 def test_node_is_what_an_event_must_meet_to_matter() -> None:
     query = Sequence((stage(is_("a", "1")), stage(is_("a", "1"))), None, stage(is_("b", "1")))
-    program = compile_sequence(query, Catalogue())
+    program = compile_stages(query, Catalogue())
     assert isinstance(program.node, Or)
     assert set(program.node.children) == {is_("a", "1"), is_("b", "1")}
     one = Sequence((stage(is_("a", "1")), stage(is_("a", "1"))))
-    assert compile_sequence(one, Catalogue()).node == is_("a", "1")
+    assert compile_stages(one, Catalogue()).node == is_("a", "1")
 
 
 def test_category() -> None:
     stages = (stage(category="process"), stage(category="file"))
     document = {"event": {"category": ["process", "x"]}, "kind": "file"}
-    assert slots_of(compile_sequence(Sequence(stages), Catalogue()), document) == ((0, ()),)
-    by_kind = compile_sequence(Sequence(stages), Catalogue(), category_field="kind")
+    assert slots_of(compile_stages(Sequence(stages), Catalogue()), document) == ((0, ()),)
+    by_kind = compile_stages(Sequence(stages), Catalogue(), category_field="kind")
     assert slots_of(by_kind, document) == ((1, ()),)
 
 
@@ -121,14 +121,14 @@ def test_keys_as_they_are_shown() -> None:
 
 
 def test_slots_are_plain_values() -> None:
-    program = compile_sequence(Sequence((stage(MATCH_ALL, "k", "?l"),)), Catalogue())
+    program = compile_stages(Sequence((stage(MATCH_ALL, "k", "?l"),)), Catalogue())
     slots = slots_of(program, {"k": [True, "x", 1.5]})
     assert marshal.loads(marshal.dumps(slots)) == slots
 
 
 def test_long_arrays_do_not_multiply_without_end() -> None:
     many = {"k": list(range(2000)), "l": list(range(2000))}
-    program = compile_sequence(Sequence((stage(MATCH_ALL, "k", "l"),)), Catalogue())
+    program = compile_stages(Sequence((stage(MATCH_ALL, "k", "l"),)), Catalogue())
     *slots, left_out = slots_of(program, many)
     assert len(slots) == 10_000
     assert left_out == (LEFT_OUT, (2000 * 2000 - 10_000,))
@@ -156,7 +156,7 @@ def test_keys_that_were_left_out_are_counted_and_only_they() -> None:
 
 def test_many_keys_of_several_stages_are_not_too_many() -> None:
     stages = stage(MATCH_ALL, "k"), stage(MATCH_ALL, "k")
-    program = compile_sequence(Sequence(stages), Catalogue())
+    program = compile_stages(Sequence(stages), Catalogue())
     machine = SequenceMachine(Sequence(stages))
     machine.feed(1, slots_of(program, {"k": list(range(5000))}), None)
     assert machine.evicted == 0
@@ -164,7 +164,7 @@ def test_many_keys_of_several_stages_are_not_too_many() -> None:
 
 def test_raw_events_and_documents_are_joined_alike() -> None:
     user = stage(MATCH_ALL, "user.name")
-    program = compile_sequence(Sequence((user, user)), AUDIT_CATALOGUE)
+    program = compile_stages(Sequence((user, user)), AUDIT_CATALOGUE)
     raw = Event({"auditID": "1", "user": {"username": "jane"}})
     slots = program.slots(raw, 0)
     assert slots == ((1, ("jane",)), (0, ("jane",)))
@@ -172,7 +172,7 @@ def test_raw_events_and_documents_are_joined_alike() -> None:
 
 
 def test_samples_are_compiled_alike() -> None:
-    program = compile_sample(
+    program = compile_stages(
         Sample((stage(is_("a", "1"), "k"), stage(MATCH_ALL, "k"))), Catalogue()
     )
     assert slots_of(program, {"a": "1", "k": "x"}) == ((1, ("x",)), (0, ("x",)))

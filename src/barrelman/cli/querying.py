@@ -16,6 +16,7 @@ from barrelman.detection.ask import IndexQuestion, why_no_audit_event
 from barrelman.engine.blocks import BlockReader, Item, Passed
 from barrelman.engine.problem import Problem
 from barrelman.engine.reader import EventReader
+from barrelman.engine.reading import CUTS, MOST_COMBINATIONS
 from barrelman.errors import InputError, QueryTypeError, UsageError
 from barrelman.query.eqltree import EqlQuery
 from barrelman.records.event import Event
@@ -217,6 +218,13 @@ class _Run:
                     f"warning: {self._answer.evicted:,} beginnings of sequences were let go: "
                     "there were too many at once"
                 )
+        cuts = CUTS.take()
+        if cuts:
+            times = "once" if cuts == 1 else f"{cuts:,} times"
+            _say(
+                f"warning: {times} a condition saw only {MOST_COMBINATIONS:,} combinations of a "
+                "document's arrays: it may hold for another"
+            )
         if self._found:
             left_out = getattr(self._writer, "left_out", 0)
             if left_out:

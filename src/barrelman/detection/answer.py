@@ -108,7 +108,7 @@ class Answer:
             yield Joined(completed.keys, tuple(events))
 
     def _completed(self, events: Iterable[_Timed]) -> Iterator[Completed]:
-        from barrelman.engine.sample import SampleMachine
+        from barrelman.engine.sample import SampleMachine, find_samples
         from barrelman.engine.sequence import SequenceMachine, find_sequences
 
         top = self._query.top
@@ -119,8 +119,7 @@ class Answer:
             return
         assert not isinstance(top, EventFilter)
         sampling = SampleMachine(top)
-        for each in events:
-            yield from sampling.feed(*each)
+        yield from find_samples(top, events, machine=sampling)
         self.evicted = sampling.evicted
 
     def _in_time(self) -> Iterator[_Timed]:

@@ -249,10 +249,10 @@ class NewTermsOperator:
 
 
 class SeenTerms:
-    """Tells whoever judges one part of an input which events need no payload.
+    """Tells whoever holds matches for the operator which of them need no event.
 
-    Those need none of whose combinations each was seen, in the same part, so shortly before that
-    no run can find it new in this event.
+    Those need none of whose combinations each was seen so shortly before that no run can find it
+    new in this one. Second deliveries are to be left out before.
     """
 
     def __init__(self, rule: Rule, *, runs: Runs, most: int = MOST_LIVE) -> None:

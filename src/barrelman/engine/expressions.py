@@ -236,7 +236,7 @@ def _converter(kind: FieldType | None) -> Unary | None:
         case FieldType.DOUBLE:
             return lambda got: None if got is None else as_number(got, whole=False)
         case FieldType.BOOLEAN:
-            return lambda got: got if type(got) is bool else _TRUTHS.get(got)  # type: ignore[arg-type]
+            return lambda got: got if type(got) is bool else _TRUTHS.get(str(got))
         case FieldType.DATE:
             return _instant
         case FieldType.IP:

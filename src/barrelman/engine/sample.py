@@ -2,26 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import Any, Final, TypeAlias
 
 from barrelman.engine.sequence import Completed
-from barrelman.engine.stages import LEFT_OUT, Key, Slots, StageProgram, compile_stages
-from barrelman.query.eqltree import EVENT_CATEGORY, Sample
-from barrelman.records.fields import Catalogue
+from barrelman.engine.stages import LEFT_OUT, Key, Slots
+from barrelman.query.eqltree import Sample
 
 MOST_SAMPLED: Final = 1_000_000
 """Events held for keys that may yet make a sample."""
 
 _Held: TypeAlias = tuple[int, int, Any]
 """An event's position, time, and what stands for it."""
-
-
-def compile_sample(
-    query: Sample, catalogue: Catalogue, *, category_field: str = EVENT_CATEGORY
-) -> StageProgram:
-    """What is asked of each event: the machine itself needs the query alone."""
-    return compile_stages(query, catalogue, category_field=category_field)
 
 
 class SampleMachine:
@@ -115,8 +107,12 @@ def _is_enough(options: list[list[_Held]]) -> bool:
 
 
 def find_samples(
-    query: Sample, events: Iterable[tuple[int, Slots, Any]], *, most: int = MOST_SAMPLED
-) -> list[Completed]:
+    query: Sample,
+    events: Iterable[tuple[int, Slots, Any]],
+    *,
+    machine: SampleMachine | None = None,
+) -> Iterator[Completed]:
     """All samples in events that come in order, in the order in which they are complete."""
-    machine = SampleMachine(query, most=most)
-    return [found for each in events for found in machine.feed(*each)]
+    machine = SampleMachine(query) if machine is None else machine
+    for each in events:
+        yield from machine.feed(*each)

@@ -20,12 +20,9 @@ from barrelman.engine.stages import (
     LEFT_OUT,
     Key,
     Slots,
-    StageProgram,
-    compile_stages,
     shown_keys,
 )
-from barrelman.query.eqltree import EVENT_CATEGORY, Sequence
-from barrelman.records.fields import Catalogue
+from barrelman.query.eqltree import Sequence
 from barrelman.records.frozen import frozen
 from barrelman.records.paths import Scalar
 
@@ -37,13 +34,6 @@ _Partial: TypeAlias = tuple[int, int, int, int | None, tuple[Any, ...]]
 """The first event's time; the last one's position and time; the time of the last event before the
 first that a leading `![ ]` forbids; the events."""
 _NEVER: Final = float("inf")
-
-
-def compile_sequence(
-    query: Sequence, catalogue: Catalogue, *, category_field: str = EVENT_CATEGORY
-) -> StageProgram:
-    """What is asked of each event: the machine itself needs the query alone."""
-    return compile_stages(query, catalogue, category_field=category_field)
 
 
 @frozen

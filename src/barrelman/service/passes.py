@@ -8,17 +8,21 @@ alert has an operator between its matches and its alerts (see `courses`).
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
 from barrelman.detection.lineup import Lineup, Watcher
+from barrelman.engine.reading import CUTS, MOST_COMBINATIONS
 from barrelman.service.alerting import Alerting, Candidate, Outcome
 from barrelman.service.courses import Course, Operators, read_past
 from barrelman.service.judging import Judged, judge_frame
 from barrelman.service.run import Run
 from barrelman.store.events import EventStore
+
+_LOG = logging.getLogger("barrelman.scheduler")
 
 _MOST_CANDIDATES: Final = 512
 
@@ -91,6 +95,14 @@ def run_pass(
     finally:
         for course in courses.values():
             course.close()
+    cuts = CUTS.take()
+    if cuts:
+        _LOG.warning(
+            "%d times a condition saw only %d combinations of an event's arrays: it may hold for "
+            "another",
+            cuts,
+            MOST_COMBINATIONS,
+        )
     return counts
 
 
