@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import json
-import tomllib
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
 from oracle import oracle_matches
+from semanticcases import Case, Cases
 
 from barrelman.engine.compile import compile_query
 from barrelman.errors import QueryError
@@ -18,53 +16,9 @@ from barrelman.query.render import render_kql
 from barrelman.query.typecheck import check_types
 from barrelman.records.ecs import ecs_document
 from barrelman.records.event import Event
-from barrelman.records.fields import AUDIT_CATALOGUE, Catalogue, FieldType
-from barrelman.records.times import parse_date_math
 
-DATA = tomllib.loads((Path(__file__).parent / "semantics.toml").read_text(encoding="utf-8"))
-NOW_MS = parse_date_math(DATA["now"]).resolve_ms(0)
-CATALOGUES = {
-    name: Catalogue(exact={field: FieldType(kind) for field, kind in types.items()})
-    for name, types in DATA["types"].items()
-} | {"audit": AUDIT_CATALOGUE}
-
-
-@dataclass(frozen=True)
-class Case:
-    group: str
-    query: str
-    catalogue: Catalogue
-    on: str = ""
-    expected: bool = False
-    column: int = 0
-
-    def __str__(self) -> str:
-        return f"{self.group} | {self.on} | {self.query}"
-
-    def event(self) -> Event:
-        is_document = self.on in DATA["documents"]
-        text = DATA["documents" if is_document else "events"][self.on]
-        return Event(json.loads(text), is_document=is_document)
-
-
-def read_cases() -> tuple[list[Case], list[Case]]:
-    answered, refused = [], []
-    for group in DATA["group"]:
-        name, catalogue = group["name"], CATALOGUES[group.get("types", "audit")]
-        answered += [
-            Case(name, query, catalogue, on=on, expected=expected)
-            for on in group["on"]
-            for expected, key in ((True, "yes"), (False, "no"))
-            for query in group.get(key, ())
-        ]
-        refused += [
-            Case(name, query, catalogue, column=column)
-            for query, column in group.get("refused", ())
-        ]
-    return answered, refused
-
-
-ANSWERED, REFUSED = read_cases()
+CASES = Cases(Path(__file__).parent / "semantics.toml")
+ANSWERED, REFUSED, NOW_MS = CASES.answered, CASES.refused, CASES.now_ms
 
 
 @pytest.mark.parametrize("case", ANSWERED, ids=str)
@@ -88,7 +42,7 @@ def test_a_rendered_query_is_the_same_query(case: Case) -> None:
     assert parse_kql(render_kql(node)) == node
 
 
-@pytest.mark.parametrize("case", [case for case in ANSWERED if case.on in DATA["events"]], ids=str)
+@pytest.mark.parametrize("case", CASES.raw, ids=str)
 def test_a_raw_event_answers_as_its_document(case: Case) -> None:
     predicate = compile_query(parse_kql(case.query), case.catalogue)
     document = Event(ecs_document(case.event()), is_document=True)
@@ -104,5 +58,5 @@ def test_a_wrong_value_is_refused_where_it_stands(case: Case) -> None:
 
 
 def test_every_event_and_document_is_asked() -> None:
-    asked = {on for group in DATA["group"] for on in group["on"]}
-    assert asked == {*DATA["events"], *DATA["documents"]}
+    asked = {on for group in CASES.data["group"] for on in group["on"]}
+    assert asked == {*CASES.data["events"], *CASES.data["documents"]}
